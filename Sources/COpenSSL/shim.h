@@ -1,0 +1,6 @@
+// Macros of OpenSSL that Swift cannot see, as functions.
+#pragma once
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>

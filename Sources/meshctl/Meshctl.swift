@@ -1,0 +1,4 @@
+@main
+enum Meshctl {
+    static func main() {}
+}

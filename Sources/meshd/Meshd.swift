@@ -1,0 +1,4 @@
+@main
+enum Meshd {
+    static func main() {}
+}
