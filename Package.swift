@@ -57,7 +57,7 @@ let package = Package(
         pure("HTTP2Framing", ["CNGHTTP2"]),
         pure("HBONE", ["HTTP2Framing", "MeshModel"]),
         pure("Telemetry", ["MeshModel", "CMeshABI"]),
-        pure("ProxyControl", ["MeshModel"]),
+        pure("ProxyControl", ["MeshModel", "CMeshABI"]),
 
         // Wrappers of the operating system and of C libraries
         wrapper("LinuxIO", ["CLinux"]),
@@ -101,7 +101,7 @@ let package = Package(
         tests("HTTP2FramingTests", ["HTTP2Framing"]),
         tests("HBONETests", ["HBONE", "HTTP2Framing", "MeshModel"]),
         tests("TelemetryTests", ["Telemetry", "MeshModel", "CMeshABI"]),
-        tests("ProxyControlTests", ["ProxyControl", "MeshModel"]),
+        tests("ProxyControlTests", ["ProxyControl", "MeshModel", "CMeshABI"]),
         tests("LinuxIOTests", ["LinuxIO", "CLinux"]),
         tests("KernelTests", ["BPFRuntime", "LinuxIO", "CLinux", "CMeshABI"]),
         tests("OpenSSLTLSTests", ["OpenSSLTLS", "COpenSSL", "LinuxIO", "CLinux"]),
