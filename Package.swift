@@ -106,7 +106,9 @@ let package = Package(
         tests("KernelTests", ["BPFRuntime", "LinuxIO", "CLinux", "CMeshABI"]),
         tests("OpenSSLTLSTests", ["OpenSSLTLS", "COpenSSL", "LinuxIO", "CLinux"]),
         tests("MeshIdentityTests", ["MeshIdentity", "OpenSSLTLS", "MeshModel", "LinuxIO"]),
-        tests("InterceptionTests", ["Interception", "BPFRuntime", "LinuxIO", "CLinux", "CMeshABI", "MeshModel", "ProxyControl"]),
+        tests(
+            "InterceptionTests",
+            ["Interception", "BPFRuntime", "LinuxIO", "CLinux", "CMeshABI", "MeshModel", "ProxyControl"]),
         tests(
             "DataPlaneTests",
             [
