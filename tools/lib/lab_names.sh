@@ -30,6 +30,7 @@ peer      17  7001 w2 7001
 bulk      18  7002 w2 7002
 inner-web 19    80 w3 8080
 inner     20  7000 w3 7000
+idle      21  7007 w2 7007
 "
 
 # lab_node_number NODE: a is 1, b is 2.
