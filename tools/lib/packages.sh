@@ -27,7 +27,7 @@ packages_install() {
     say "installs Debian packages: ${missing[*]}"
     (
         keep_services_stopped
-        export DEBIAN_FRONTEND=noninteractive
+        export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes
         packages_apt "${missing[@]}" || {
             apt-get -q update >/dev/null && packages_apt "${missing[@]}"
         }
