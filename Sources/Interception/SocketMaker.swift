@@ -142,7 +142,8 @@ package final class SocketMaker {
             let failure =
                 reply.code == 0 ? nil : IOError(reply.failedCall, code: reply.code, object: request.summary)
             return Made(sockets: sockets, cookie: reply.cookie, failure: failure)
-        case .nothing, .closed: throw IOError("socket maker", code: EPIPE, object: request.summary)
+        case .nothing: throw IOError("socket maker", code: EPROTO, object: request.summary)
+        case .closed: throw IOError("socket maker", code: EPIPE, object: request.summary)
         }
     }
 }

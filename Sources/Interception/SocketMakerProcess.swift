@@ -40,12 +40,9 @@ package enum SocketMakerProcess {
         var sockets = DescriptorBatch()
         do throws(IOError) {
             guard let request else { throw IOError("socket request", code: EBADMSG) }
-            var home: NetworkNamespace?
-            if let there = namespace.takeFirst() {
-                home = try NetworkNamespace.current()
-                try NetworkNamespace(there).enter()
-            }
-            defer { if let home { leave(to: home) } }
+            let home = try NetworkNamespace.current()
+            if let there = namespace.takeFirst() { try NetworkNamespace(there).enter() }
+            defer { leave(to: home) }
             reply.cookie = try NetworkNamespace.cookieOfCallingThread()
             sockets = try make(request, marksPurpose: marksPurpose)
         } catch {

@@ -1,8 +1,7 @@
-import CMeshABI
 import MeshModel
 
 /// What meshd asks of the socket maker; one descriptor of a network namespace comes beside it (none: the maker's own).
-package enum SocketRequest: Equatable, Sendable {
+enum SocketRequest: Equatable, Sendable {
     /// Makes the namespace fit for the mesh: reserves the ports against autobind and brings loopback up.
     case prepare(reservedPorts: [UInt16])
     /// `count` listeners on one address, each for a loop of its own.
@@ -11,7 +10,7 @@ package enum SocketRequest: Equatable, Sendable {
     case dialSockets(purpose: UInt32, isIPv6: Bool, namespace: NetworkNamespaceID, count: UInt16)
 
     /// As many descriptors as fit a message.
-    package static let socketsMax: UInt16 = 128
+    static let socketsMax: UInt16 = 128
     static let portsMax = 16
 
     private static let size = 64
