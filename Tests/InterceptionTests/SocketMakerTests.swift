@@ -125,6 +125,7 @@ import Testing
             count: 8, in: NetworkNamespace(name: named.name))
         let pid = try #require(maker.pid)
         // Its own control socket and the standard three: no socket and no namespace is kept.
+        for _ in 0..<100 where try TextFile.list("/proc/\(pid)/fd").count != 4 { usleep(10_000) }
         #expect(try TextFile.list("/proc/\(pid)/fd").count == 4)
     }
 
