@@ -94,6 +94,11 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        // A stand-in for the proxy, for InterceptionTests
+        .executableTarget(
+            name: "interception-fixture", dependencies: ["ProxyControl", "LinuxIO"], path: "Tests/InterceptionFixture",
+            swiftSettings: strict),
+
         // Tests
         tests("MeshModelTests", ["MeshModel", "CMeshABI"]),
         tests("MeshConfigTests", ["MeshConfig", "MeshModel"]),

@@ -248,13 +248,9 @@ package final class ProxySupervisor {
     private func received(_ message: ProxyMessage) {
         guard case .hello(let hello) = message else {
             if channel != nil { return callbacks.message(message) }
-            candidate?.close()
-            return callbacks.report(.init(.error, "the proxy's first message was no hello"))
+            return cutOff("the proxy's first message was no hello")
         }
-        guard let next = candidate else {
-            channel?.close()
-            return callbacks.report(.init(.error, "the proxy said hello twice"))
-        }
+        guard let next = candidate else { return cutOff("the proxy said hello twice") }
         disarm()
         candidate = nil
         channel = next
@@ -269,8 +265,19 @@ package final class ProxySupervisor {
     private func channelEnded(_ end: ProxyChannel.End) {
         channel = nil
         candidate = nil
-        guard !isStopped, end != .closedByUs || running != nil else { return }
+        guard !isStopped, end != .closedByUs else { return }
         callbacks.report(.init(.warning, "\(end)"))
+        awaitReconnect()
+    }
+
+    private func cutOff(_ fault: String) {
+        channel?.close()
+        candidate?.close()
+        callbacks.report(.init(.error, fault))
+        awaitReconnect()
+    }
+
+    private func awaitReconnect() {
         arm(configuration.reconnectMilliseconds) { $0.endSilentProxy("did not come back") }
     }
 
