@@ -1,0 +1,105 @@
+package import MeshModel
+
+/// The `forwarded` header as ztunnel sends it, `for="10.0.0.1:4242";host=web.shop` (RFC 7239). A received one is what
+/// the peer says: telemetry, and a client address to present only where the snapshot agrees.
+package struct Forwarded: Equatable, Sendable, CustomStringConvertible {
+    package static let lengthMax = 512
+
+    /// The application's own address; nil where it is missing, obfuscated or without a port.
+    package var client: SocketAddress?
+    /// The service that the application meant.
+    package var host: String?
+
+    package init(client: SocketAddress?, host: String? = nil) {
+        self.client = client
+        self.host = host
+    }
+
+    package var description: String {
+        let first = client.map { "for=\"\($0)\"" }
+        return [first, host.map { "host=\($0)" }].compactMap(\.self).joined(separator: ";")
+    }
+
+    /// Reads the first element, which the hop next to the client wrote. Nil where the grammar is broken or a parameter
+    /// comes twice.
+    package init?(parsing bytes: UnsafeRawBufferPointer) {
+        guard bytes.count <= Self.lengthMax else { return nil }
+        var reader = Reader(bytes: bytes)
+        var isClientSeen = false
+        self.init(client: nil)
+        repeat {
+            guard let name = reader.token(), reader.take(UInt8(ascii: "=")), let value = reader.value() else {
+                return nil
+            }
+            switch name.lowercased() {
+            case "for":
+                guard !isClientSeen else { return nil }
+                isClientSeen = true
+                client = SocketAddress(parsing: value)
+            case "host":
+                guard host == nil else { return nil }
+                host = value
+            default: break
+            }
+        } while reader.take(UInt8(ascii: ";"))
+        guard reader.isAtEnd || reader.takeComma() else { return nil }
+    }
+
+    /// Tokens and quoted strings of RFC 9110 section 5.6.
+    private struct Reader {
+        let bytes: UnsafeRawBufferPointer
+        var position = 0
+
+        var isAtEnd: Bool { position == bytes.count }
+
+        mutating func take(_ byte: UInt8) -> Bool {
+            guard position < bytes.count, bytes[position] == byte else { return false }
+            position += 1
+            return true
+        }
+
+        /// A comma after optional blanks, with an element behind it.
+        mutating func takeComma() -> Bool {
+            while take(UInt8(ascii: " ")) || take(UInt8(ascii: "\t")) {}
+            return take(UInt8(ascii: ",")) && !isAtEnd
+        }
+
+        mutating func token() -> String? {
+            let start = position
+            while position < bytes.count, bytes[position].isTokenCharacter { position += 1 }
+            return position > start ? String(decoding: bytes[start..<position], as: UTF8.self) : nil
+        }
+
+        mutating func value() -> String? {
+            guard take(UInt8(ascii: "\"")) else { return token() }
+            var text: [UInt8] = []
+            while position < bytes.count {
+                var byte = bytes[position]
+                position += 1
+                if byte == UInt8(ascii: "\"") { return String(decoding: text, as: UTF8.self) }
+                if byte == UInt8(ascii: "\\") {
+                    guard position < bytes.count else { return nil }
+                    byte = bytes[position]
+                    position += 1
+                }
+                guard byte >= 0x20, byte < 0x7f else { return nil }
+                text.append(byte)
+            }
+            return nil
+        }
+    }
+}
+
+extension UInt8 {
+    /// RFC 9110 section 5.6.2.
+    var isTokenCharacter: Bool {
+        if isLetter || isDigit { return true }
+        return switch self {
+        case UInt8(ascii: "!"), UInt8(ascii: "#"), UInt8(ascii: "$"), UInt8(ascii: "%"), UInt8(ascii: "&"),
+            UInt8(ascii: "'"), UInt8(ascii: "*"), UInt8(ascii: "+"), UInt8(ascii: "-"), UInt8(ascii: "."),
+            UInt8(ascii: "^"), UInt8(ascii: "_"), UInt8(ascii: "`"), UInt8(ascii: "|"), UInt8(ascii: "~"):
+            true
+        default: false
+        }
+    }
+}
