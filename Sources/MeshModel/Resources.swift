@@ -1,3 +1,5 @@
+import CMeshABI
+
 /// Names a resource among those of its kind.
 package struct ResourceName: Hashable, Sendable, Comparable, CustomStringConvertible {
     package var namespace: String
@@ -37,6 +39,9 @@ package struct WorkloadSelector: Hashable, Sendable {
     }
 
     package var processes: Processes
+    /// Bytes of a cgroup pattern once it is absolute: what classify_cgroup keeps, without the NUL.
+    package static let patternLengthMax = Int(MESH_PATTERN_SIZE) - 1
+
     /// Name under /run/netns; nil takes the network namespace that the processes are in.
     package var networkNamespace: String?
 

@@ -12,7 +12,8 @@ struct RandomResources {
 
     static func address(_ number: Int) -> IPAddress {
         number % 3 == 2
-            ? IPAddress(high: 0x2001_0db8_0000_0000, low: UInt64(number)) : IPAddress(ipv4: 0x0a00_0000 + UInt32(number))
+            ? IPAddress(high: 0x2001_0db8_0000_0000, low: UInt64(number))
+            : IPAddress(ipv4: 0x0a00_0000 + UInt32(number))
     }
 
     init(using random: inout SplitMix) {

@@ -67,7 +67,8 @@ import Testing
 
     @Test func localResourceWithoutInstanceIsKnownButServesNothing() throws {
         let service = ServiceResource(
-            name: "s", namespace: "shop", virtualAddresses: [IPAddress(ipv4: 100)], ports: [.init(80, targetPort: 8080)],
+            name: "s", namespace: "shop", virtualAddresses: [IPAddress(ipv4: 100)],
+            ports: [.init(80, targetPort: 8080)],
             selector: ["app": "x"])
         let resources = ResourceSet(
             workloads: [
@@ -113,7 +114,8 @@ import Testing
                     name: "workload-\(number)", namespace: "namespace-\(number % 50)",
                     serviceAccount: "account-\(number % 1_000)", node: "node-\(number % 100)",
                     selector: WorkloadSelector(.cgroup(pattern: "w\(number)")),
-                    addresses: [IPAddress(ipv4: 0x0a00_0000 + UInt32(number))], labels: ["app": "app-\(number % 1_000)"]))
+                    addresses: [IPAddress(ipv4: 0x0a00_0000 + UInt32(number))], labels: ["app": "app-\(number % 1_000)"]
+                ))
         }
         for number in 0..<1_000 {
             resources.services.append(
