@@ -52,7 +52,7 @@ let package = Package(
 
         // Pure: no system call, no clock, no randomness of their own
         pure("MeshModel", ["CMeshABI"]),
-        pure("MeshPolicy", ["MeshModel"]),
+        pure("MeshPolicy", ["MeshModel", "CMeshABI"]),
         pure("MeshConfig", ["MeshModel", "CYAML"]),
         pure("HTTP2Framing", ["CNGHTTP2", "MeshModel", "CMeshABI"]),
         pure("HBONE", ["HTTP2Framing", "MeshModel", "CMeshABI"]),
@@ -101,6 +101,7 @@ let package = Package(
 
         // Tests
         tests("MeshModelTests", ["MeshModel", "CMeshABI"]),
+        tests("MeshPolicyTests", ["MeshPolicy", "MeshModel", "CMeshABI"]),
         tests("MeshConfigTests", ["MeshConfig", "MeshModel"]),
         tests("MeshDiscoveryTests", ["MeshDiscovery", "MeshConfig", "MeshModel", "LinuxIO"]),
         tests("HTTP2FramingTests", ["HTTP2Framing", "CNGHTTP2", "MeshModel", "CMeshABI"]),

@@ -71,11 +71,10 @@ extension Snapshot {
 
     /// The URI of a principal.
     package func principal(_ id: PrincipalID) -> String? {
-        let index = sections.find(sections.principalsByID, hash: SnapshotHash.mix(UInt64(id.rawValue))) {
-            sections.principals[$0].id == id.rawValue
-        }
-        return index.map { sections.string(sections.principals[$0].uri) }
+        principalIndex(id).map { sections.string(sections.principals[$0].uri) }
     }
+
+    package func isKnown(_ id: PrincipalID) -> Bool { principalIndex(id) != nil }
 
     package func principalID(of uri: String) -> PrincipalID? {
         var uri = uri
@@ -121,6 +120,12 @@ extension Snapshot {
     }
 
     // MARK: private
+
+    private func principalIndex(_ id: PrincipalID) -> Int? {
+        sections.find(sections.principalsByID, hash: SnapshotHash.mix(UInt64(id.rawValue))) {
+            sections.principals[$0].id == id.rawValue
+        }
+    }
 
     private func routeRecord(_ network: UInt32, _ address: IPAddress, _ port: UInt16) -> RouteRecord? {
         let hash = RouteRecord.hash(network: network, address: address, port: port)
