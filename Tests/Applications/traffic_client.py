@@ -238,4 +238,7 @@ VERBS = {
     "chat": lambda seconds: chat(float(seconds)),
 }
 
-print(json.dumps(VERBS[VERB](*ARGUMENTS)), flush=True)
+try:
+    print(json.dumps(VERBS[VERB](*ARGUMENTS)), flush=True)
+except OSError as problem:
+    sys.exit(f"{VERB} {HOST} {PORT}: {name_of(problem)}: {problem}")

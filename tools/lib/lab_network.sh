@@ -53,26 +53,25 @@ lab_node_network() {
     ip -n "$netns" -6 route add "fd77:0:0:$(lab_node_number "$peer")::/64" via "$(lab_address6 "$peer")"
 }
 
+# The node's end of each veth has no address of its own: the workload's gateway is the node's address (fe80::1 for IPv6),
+# so what the node sends there has its usual source address.
 lab_workload_networks() {
-    local node=$1 workload netns inner number
+    local node=$1 workload netns inner
     netns=$(lab_netns "$node")
-    number=$(lab_node_number "$node")
     for workload in $LAB_OWN_NETNS; do
         inner=$(lab_netns "$node" "$workload")
         netns_make "$inner"
         ip link add "$workload" netns "$netns" type veth peer name eth0 netns "$inner"
         ip -n "$netns" link set "$workload" up
         ip -n "$inner" link set eth0 up
+        netns_address "$inner" eth0 "$(lab_address4 "$node" "$workload")/32" "$(lab_address6 "$node" "$workload")/128"
         if ! lab_is_ipv6_only; then
-            ip -n "$netns" address add "10.77.$number.1" peer "$(lab_address4 "$node" "$workload")" dev "$workload"
-            ip -n "$inner" address add "$(lab_address4 "$node" "$workload")" peer "10.77.$number.1" dev eth0
-            ip -n "$inner" route add default via "10.77.$number.1"
+            ip -n "$netns" route add "$(lab_address4 "$node" "$workload")/32" dev "$workload" src "$(lab_address4 "$node")"
+            ip -n "$inner" route add default via "$(lab_address4 "$node")" dev eth0 onlink
         fi
-        ip -n "$netns" address add "fd77:0:0:$number::1/128" dev "$workload" nodad
-        ip -n "$netns" -6 route add "$(lab_address6 "$node" "$workload")/128" dev "$workload"
-        ip -n "$inner" address add "$(lab_address6 "$node" "$workload")/128" dev eth0 nodad
-        ip -n "$inner" -6 route add "fd77:0:0:$number::1/128" dev eth0
-        ip -n "$inner" -6 route add default via "fd77:0:0:$number::1"
+        ip -n "$netns" address add fe80::1/64 dev "$workload" nodad
+        ip -n "$netns" -6 route add "$(lab_address6 "$node" "$workload")/128" dev "$workload" src "$(lab_address6 "$node")"
+        ip -n "$inner" -6 route add default via fe80::1 dev eth0
     done
 }
 

@@ -81,21 +81,27 @@ YAML
     done <<<"$LAB_SERVICES"
 }
 
-# The workloads' /etc/hosts: names of services and nodes, without touching the machine's file.
+# The workloads' /etc/hosts: names of services and nodes, without touching the machine's file. Without the mesh the
+# services' names are their endpoints' addresses.
 lab_hosts_write() {
-    local service number rest node
+    local service number port workload target node
     {
         printf '127.0.0.1 localhost\n::1 localhost\n'
-        while read -r service number rest; do
+        while read -r service number port workload target; do
             [ -n "$service" ] || continue
-            lab_is_ipv6_only || printf '%s %s\n' "$(lab_virtual4 "$number")" "$service"
-            printf '%s %s\n' "$(lab_virtual6 "$number")" "$service"
+            if lab_is_plain; then
+                lab_hosts_entry "$service" "$(lab_address4 b "$workload")" "$(lab_address6 b "$workload")"
+            else
+                lab_hosts_entry "$service" "$(lab_virtual4 "$number")" "$(lab_virtual6 "$number")"
+            fi
         done <<<"$LAB_SERVICES"
-        for node in $LAB_NODES; do
-            lab_is_ipv6_only || printf '%s node-%s\n' "$(lab_address4 "$node")" "$node"
-            printf '%s node-%s\n' "$(lab_address6 "$node")" "$node"
-        done
+        for node in $LAB_NODES; do lab_hosts_entry "node-$node" "$(lab_address4 "$node")" "$(lab_address6 "$node")"; done
     } >"$LAB_STATE/hosts"
+}
+
+lab_hosts_entry() {
+    lab_is_ipv6_only || printf '%s %s\n' "$2" "$1"
+    printf '%s %s\n' "$3" "$1"
 }
 
 # One authority for both nodes; each node gets the certificates of its own workloads and no other key.
