@@ -131,7 +131,9 @@ package final class ProxySupervisor {
     private func spawn() {
         var spawn = ProcessSpawn(
             path: configuration.executable,
-            arguments: [configuration.executable, "proxy", "--control", configuration.controlDirectory + "/control.sock"]
+            arguments: [
+                configuration.executable, "proxy", "--control", configuration.controlDirectory + "/control.sock",
+            ]
         )
         spawn.environment = configuration.environment
         spawn.cgroupProcs = configuration.hierarchy.procsFile(configuration.cgroup)

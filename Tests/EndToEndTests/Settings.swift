@@ -2,11 +2,12 @@ import Glibc
 
 /// A change of node a's configuration for the time of one test.
 enum Settings {
-    /// Adds the lines to meshd.yaml, starts meshd and its proxy anew, and undoes both afterwards.
-    static func with(_ lines: [String], _ body: () throws -> Void) throws {
+    /// Adds an option to the section `proxy` (the last one of the lab's meshd.yaml), starts meshd and its proxy anew, and
+    /// undoes both afterwards.
+    static func with(_ option: String, _ body: () throws -> Void) throws {
         let file = "\(Lab.state)/a/meshd.yaml"
         try Shell.output("cp \(file) \(file).usual")
-        for line in lines { try Shell.output("printf '%s\\n' \(Shell.quoted(line)) >>\(file)") }
+        try Shell.output("echo '  \(option)' >>\(file)")
         defer {
             _ = try? Shell.run("mv \(file).usual \(file)")
             try? restart()

@@ -174,7 +174,7 @@ extension EndToEnd {
         }
 
         @Test func atTheDescriptorLimitNewConnectionsAreRefusedAndOldOnesGoOn() throws {
-            try Settings.with(["proxy:", "  descriptorsMax: 256"]) {
+            try Settings.with("descriptorsMax: 256") {
                 try Traffic.beginning("chat", "chat 15")
                 try Shell.output("sleep 1")
                 let before = try Lab.metric("a", "meshd_", "reason=\"descriptor_limit\"")
@@ -192,7 +192,7 @@ extension EndToEnd {
         }
 
         @Test func aSmallMemoryBudgetIsKeptAndNothingIsCorrupted() throws {
-            try Settings.with(["proxy:", "  memoryBudget: 16MiB"]) {
+            try Settings.with("memoryBudget: 16MiB") {
                 _ = try Lab.run(
                     "a", "w3", "\(Lab.python) \(Lab.applications)/traffic_client.py echo 7000 stopped 40 1000000 3",
                     seconds: 50)

@@ -20,10 +20,12 @@
 
 #define MESH_COMMAND_MAX 16   /* TASK_COMM_LEN */
 #define MESH_ANCESTORS_MAX 16 /* cgroup levels that a lookup walks */
-#define MESH_PATTERNS_MAX 256 /* selector patterns that classify_cgroup knows  \
-                               */
-#define MESH_PATTERN_SIZE 192 /* bytes of a cgroup path pattern, with its NUL  \
-                               */
+#define MESH_PATTERNS_MAX                                                      \
+  256 /* selector patterns that classify_cgroup knows                          \
+       */
+#define MESH_PATTERN_SIZE                                                      \
+  192 /* bytes of a cgroup path pattern, with its NUL                          \
+       */
 #define MESH_LISTENERS_MAX                                                     \
   16 /* redirect targets of one family in a network namespace */
 

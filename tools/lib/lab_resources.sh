@@ -18,11 +18,13 @@ stateDirectory: $directory/state
 resources: $directory/resources
 certificates: $directory/certificates
 admin:
-  socket: $directory/run/admin.sock
+  group: root
 metrics:
   address: "[::]:$LAB_METRICS_PORT"
 readiness:
   address: "[::]:$LAB_READINESS_PORT"
+proxy:
+  user: nobody
 YAML
 }
 
