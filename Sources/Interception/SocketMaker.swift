@@ -32,6 +32,8 @@ package final class SocketMaker {
         package let cookie: UInt64
         /// What the maker could not do; the sockets are then none.
         fileprivate let failure: IOError?
+
+        package consuming func takeSockets() -> DescriptorBatch { sockets }
     }
 
     private final class Child {

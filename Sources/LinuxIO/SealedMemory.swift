@@ -34,6 +34,9 @@ package struct SealedMemory: ~Copyable {
         self.descriptor = descriptor
     }
 
+    /// Gives the descriptor's number away: the caller closes it.
+    package consuming func release() -> Int32 { descriptor.release() }
+
     /// Maps it for reading. The mapping outlives the descriptor.
     package borrowing func map() throws(IOError) -> MemoryMapping {
         guard count > 0 else { throw IOError("mmap", code: EINVAL) }

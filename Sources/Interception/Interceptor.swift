@@ -1,0 +1,267 @@
+import CMeshABI
+import Glibc
+package import LinuxIO
+package import MeshModel
+package import ProxyControl
+
+/// The kernel side's and the proxy's keeper, as meshd's composition uses it: give it resources and snapshots, and it
+/// keeps maps, sockets and proxy in step. Everything happens on the reactor's thread.
+package final class Interceptor {
+    package struct Configuration {
+        /// Absolute from the cgroup hierarchy's root; workloads lie below.
+        package var cgroupRoot: String
+        /// Kept until reboot: numbers, control socket.
+        package var runtimeDirectory: String
+        /// Of meshd.
+        package var executable: String
+        package var environment: [String] = []
+        package var proxyUID: UInt32
+        package var proxyGID: UInt32
+        /// Absolute; nil: <cgroupRoot>/culvert/proxy. Another where a service manager starts the proxy.
+        package var proxyCgroup: String?
+        package var startsProxy = true
+        package var loops: UInt16 = 1
+        package var failureOpen = false
+        package var ports = MeshSockets.Ports()
+        package var inboundPort: UInt16 = 15006
+        package var dnsPort: UInt16 = 15053
+        /// Without a beat for so long, a listener is none (restart grace included).
+        package var beatStaleMilliseconds: UInt64 = 5_000
+        package var handoversPerWorkloadMax: UInt16 = 4_096
+        /// Only in tests without the kernel programs: sockets are not marked.
+        package var marksSockets = true
+
+        package init(
+            cgroupRoot: String, runtimeDirectory: String, executable: String, proxyUID: UInt32, proxyGID: UInt32
+        ) {
+            self.cgroupRoot = cgroupRoot == "/" ? "" : cgroupRoot
+            self.runtimeDirectory = runtimeDirectory
+            self.executable = executable
+            self.proxyUID = proxyUID
+            self.proxyGID = proxyGID
+        }
+    }
+
+    package struct Callbacks {
+        /// Build a snapshot with these and call `apply`.
+        package var instancesChanged: ([LocalInstance]) -> Void
+        /// What a proxy is told first: welcome, trust, certificates. The rest follows by itself.
+        package var proxyConnected: (ProxyHello) -> [SupervisorMessage]
+        package var proxyEnded: () -> Void
+        /// Messages that are others' business: connections, refusals, tunnels, counters.
+        package var proxyMessage: (ProxyMessage) -> Void
+        package var report: InterceptionReporter
+
+        package init(
+            instancesChanged: @escaping ([LocalInstance]) -> Void,
+            proxyConnected: @escaping (ProxyHello) -> [SupervisorMessage], proxyEnded: @escaping () -> Void,
+            proxyMessage: @escaping (ProxyMessage) -> Void, report: @escaping InterceptionReporter
+        ) {
+            self.instancesChanged = instancesChanged
+            self.proxyConnected = proxyConnected
+            self.proxyEnded = proxyEnded
+            self.proxyMessage = proxyMessage
+            self.report = report
+        }
+    }
+
+    let configuration: Configuration
+    let callbacks: Callbacks
+    let reactor: Reactor
+    let hierarchy: CgroupHierarchy
+    let inventory: CgroupInventory
+    let namespaces: NamespaceTable
+    let instances: LocalInstances
+    let kernel: KernelState
+    let maker: SocketMaker
+    let sockets: MeshSockets
+    var supervisor: ProxySupervisor?
+
+    var workloads: [WorkloadResource] = []
+    var snapshot: Snapshot?
+    /// Nodes that the proxy can't reach now, with the errno that plain TCP would give.
+    var unreachable: [NodeID: Int32] = [:]
+    var readiness = Readiness()
+    var sentSnapshot: UInt64?
+    var problems: Set<String> = []
+    var timers: [Reactor.TimerID] = []
+    var instanceWatch: Reactor.WatchID?
+    var isRescanDue = false
+    /// Deserted at the last look; still so at the next, they are gone.
+    var deserted: Set<NetworkNamespaceID> = []
+    var isStopped = false
+
+    /// Nothing is started yet. The cgroups must exist (`MeshCgroups.prepare`).
+    package init(
+        _ configuration: Configuration, tables: KernelTables, reactor: Reactor, callbacks: Callbacks
+    ) throws(IOError) {
+        self.configuration = configuration
+        self.callbacks = callbacks
+        self.reactor = reactor
+        hierarchy = try CgroupHierarchy.locate()
+        let cgroups = MeshCgroups(root: configuration.cgroupRoot)
+        inventory = CgroupInventory(hierarchy: hierarchy, root: configuration.cgroupRoot)
+        try TextFile.createDirectory(configuration.runtimeDirectory)
+        let identities = IdentityKeeper(
+            try IdentityStore(path: configuration.runtimeDirectory + "/identities"))
+        namespaces = try NamespaceTable(hierarchy: hierarchy) { identities.store.namespace(cookie: $0) }
+        instances = try LocalInstances(hierarchy: hierarchy, identities: identities, namespaces: namespaces)
+        kernel = KernelState(tables, failureOpen: configuration.failureOpen)
+        var makerConfiguration = SocketMaker.Configuration(
+            executable: configuration.executable, cgroup: cgroups.sockets, hierarchy: hierarchy)
+        makerConfiguration.environment = configuration.environment
+        if !configuration.marksSockets { makerConfiguration.arguments.append("--without-kernel-programs") }
+        maker = SocketMaker(makerConfiguration)
+        sockets = MeshSockets(
+            maker: maker, namespaces: namespaces, reactor: reactor, ports: configuration.ports,
+            report: callbacks.report)
+    }
+
+    /// Turns the programs on, then adopts or starts the proxy. Call `setWorkloads` first: what it finds is refused, not
+    /// missed, until `apply` has it ready.
+    package func start() throws(IOError) {
+        try kernel.setSettings(settings())
+        instanceWatch = try instances.watch(on: reactor) { [weak self] in self?.instancesMayHaveChanged() }
+        timers = [
+            reactor.schedule(afterMilliseconds: 300, every: 300) { [weak self] in self?.sweep() },
+            // classify_cgroup's events come at once; this catches what a full ring lost.
+            reactor.schedule(afterMilliseconds: 5_000, every: 5_000) { [weak self] in self?.rescan() },
+        ]
+        let supervisor = ProxySupervisor(
+            supervisorConfiguration(), reactor: reactor,
+            callbacks: .init(
+                connected: { [weak self] in self?.proxyConnected($0, $1) },
+                message: { [weak self] in self?.handle($0) }, ended: { [weak self] in self?.proxyEnded() },
+                report: callbacks.report))
+        self.supervisor = supervisor
+        try supervisor.start()
+    }
+
+    package var proxyPID: Int32? { supervisor?.pid }
+    package var isProxyConnected: Bool { supervisor?.channel?.isOpen ?? false }
+    package var proxyStarts: Int { supervisor?.startCount ?? 0 }
+    package var runningInstances: [LocalInstances.Instance] { instances.all }
+    /// What an operator should set right, for `meshctl check`.
+    package var currentProblems: [String] { problems.sorted() }
+    package var unreachableNodes: [NodeID: Int32] { unreachable }
+
+    /// Sends to the proxy, if there is one (certificates, drain, report): a new one gets all by `proxyConnected`.
+    @discardableResult
+    package func send(_ message: SupervisorMessage) -> Bool { supervisor?.channel?.send(message) ?? false }
+
+    /// Leaves programs, maps, cgroups and proxy at work for the next meshd.
+    package func shutdown() {
+        isStopped = true
+        for timer in timers { reactor.cancel(timer) }
+        timers = []
+        if let instanceWatch { reactor.remove(instanceWatch) }
+        instanceWatch = nil
+        supervisor?.stop()
+        maker.stop()
+    }
+
+    /// Ends the proxy and the maker and removes the mesh's cgroups and runtime files. The pins are BPFRuntime's.
+    package func uninstall() {
+        isStopped = true
+        let supervisor = supervisor ?? ProxySupervisor(
+            supervisorConfiguration(), reactor: reactor,
+            callbacks: .init(
+                connected: { _, _ in }, message: { _ in }, ended: {}, report: callbacks.report))
+        shutdown()
+        supervisor.endProxy()
+        unlink(configuration.runtimeDirectory + "/identities")
+        MeshCgroups(root: configuration.cgroupRoot).remove(hierarchy)
+    }
+
+    // MARK: private
+
+    private func supervisorConfiguration() -> ProxySupervisor.Configuration {
+        var result = ProxySupervisor.Configuration(
+            executable: configuration.executable, controlDirectory: configuration.runtimeDirectory + "/proxy",
+            uid: configuration.proxyUID, gid: configuration.proxyGID,
+            cgroup: configuration.proxyCgroup ?? MeshCgroups(root: configuration.cgroupRoot).proxy,
+            hierarchy: hierarchy)
+        result.environment = configuration.environment
+        result.startsProxy = configuration.startsProxy
+        return result
+    }
+
+    private func settings() throws(IOError) -> mesh_settings {
+        var settings = mesh_settings()
+        settings.version = UInt8(MESH_ABI_VERSION)
+        settings.enabled = 1
+        settings.handover_per_workload_max = configuration.handoversPerWorkloadMax
+        settings.sockets_cgroup_id = try hierarchy.id(of: MeshCgroups(root: configuration.cgroupRoot).sockets)
+        settings.beat_stale_ns = configuration.beatStaleMilliseconds * 1_000_000
+        settings.node_netns_cookie = try NetworkNamespace.cookieOfCallingThread()
+        settings.outbound_port_be = configuration.ports.outbound.bigEndian
+        settings.inbound_port_be = configuration.inboundPort.bigEndian
+        settings.tunnel_port_be = configuration.ports.tunnel.bigEndian
+        settings.dns_port_be = configuration.dnsPort.bigEndian
+        settings.root_level = UInt32(configuration.cgroupRoot.split(separator: "/").count)
+        return settings
+    }
+}
+
+/// The mesh's own cgroups under a node's root.
+package struct MeshCgroups: Equatable, Sendable {
+    package let own: String
+    /// The socket maker's, alone in it: where the socket option programs attach.
+    package let sockets: String
+    package let proxy: String
+    package let meshd: String
+
+    package init(root: String) {
+        own = (root == "/" ? "" : root) + "/culvert"
+        sockets = own + "/sockets"
+        proxy = own + "/proxy"
+        meshd = own + "/meshd"
+    }
+
+    /// Creates them. `movesCaller`: meshd goes into its own, except where a service manager keeps it in a unit.
+    package func prepare(_ hierarchy: CgroupHierarchy, movesCaller: Bool) throws(IOError) {
+        for path in [sockets, proxy, meshd] { try hierarchy.create(path) }
+        if movesCaller { try hierarchy.move(to: meshd) }
+    }
+
+    /// Removes them, the caller moved to the root of the hierarchy if it is in one.
+    package func remove(_ hierarchy: CgroupHierarchy) {
+        if (try? CgroupHierarchy.path(ofProcess: getpid())) == meshd { try? hierarchy.move(to: "/") }
+        for path in [sockets, proxy, meshd, own] { try? hierarchy.remove(path) }
+    }
+}
+
+/// Which workloads may connect: only those that the proxy's snapshot knows, or it would have to refuse what it gets. Once
+/// ready, a workload stays so while it lives: a proxy that starts anew is no reason for another refusal.
+struct Readiness {
+    /// The snapshot version that each waiting workload came with.
+    private var waiting: [WorkloadID: UInt64] = [:]
+    private var ready: Set<WorkloadID> = []
+    /// What the proxy uses.
+    var versionInUse: UInt64 = 0 {
+        didSet { settle() }
+    }
+
+    mutating func note(_ workloads: [WorkloadID], version: UInt64) {
+        let present = Set(workloads)
+        ready.formIntersection(present)
+        waiting = waiting.filter { present.contains($0.key) }
+        for workload in workloads where !ready.contains(workload) && waiting[workload] == nil {
+            waiting[workload] = version
+        }
+        settle()
+    }
+
+    /// It was ready under an earlier meshd: refusing it meanwhile would be a gap.
+    mutating func noteReady(_ workload: WorkloadID) { ready.insert(workload) }
+
+    func isReady(_ workload: WorkloadID) -> Bool { ready.contains(workload) }
+    var isAnyWaiting: Bool { !waiting.isEmpty }
+
+    private mutating func settle() {
+        for (workload, version) in waiting where version <= versionInUse {
+            ready.insert(workload)
+            waiting[workload] = nil
+        }
+    }
+}

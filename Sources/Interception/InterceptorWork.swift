@@ -1,0 +1,239 @@
+package import CMeshABI
+import Glibc
+package import LinuxIO
+package import MeshModel
+import ProxyControl
+
+// What the interceptor does when something changes: resources, snapshots, cgroups, namespaces, the proxy.
+extension Interceptor {
+    /// The resources of this node, at start and whenever they change.
+    package func setWorkloads(_ workloads: [WorkloadResource]) throws(IOError) {
+        self.workloads = workloads
+        let planned = inventory.kernelPatterns(
+            workloads, sizeMax: Int(MESH_PATTERN_SIZE), countMax: Int(MESH_PATTERNS_MAX))
+        try kernel.setPatterns(planned.patterns)
+        // Marked before the scan and not found by it: of a pattern that is no more.
+        let marked = try kernel.markedCgroups()
+        let found = try scan(planned.problems)
+        try kernel.unmark(marked.subtracting(found))
+    }
+
+    /// Puts a snapshot into force, in the kernel and in the proxy. Also to be called with the last one again when nothing
+    /// changed: it then costs little.
+    package func apply(_ snapshot: Snapshot) throws(IOError) {
+        self.snapshot = snapshot
+        unreachable = unreachable.filter { snapshot.node($0.key) != nil }
+        sendSnapshot()
+        sockets.update(wantedSockets(snapshot))
+        let running = snapshot.allWorkloads.filter { $0.isLocal && $0.isRunning }.map(\.id)
+        readiness.note(running, version: snapshot.version)
+        try refreshKernel()
+    }
+
+    /// Kernel events: those of other kinds are ignored.
+    package func handle(_ event: mesh_event) {
+        switch UInt32(event.kind) {
+        case mesh_event_kind.MESH_EVENT_CGROUP_MADE.rawValue, mesh_event_kind.MESH_EVENT_CGROUP_REMOVED.rawValue:
+            rescanSoon()
+        case mesh_event_kind.MESH_EVENT_NEEDS_LISTENER.rawValue: needsListener(event.socket)
+        default: break
+        }
+    }
+
+    // MARK: cgroups and namespaces
+
+    private func rescanSoon() {
+        guard !isRescanDue else { return }
+        isRescanDue = true
+        _ = reactor.schedule(afterMilliseconds: 0) { [weak self] in
+            self?.isRescanDue = false
+            self?.rescan()
+        }
+    }
+
+    func rescan() {
+        guard !isStopped else { return }
+        attempt { () throws(IOError) in _ = try scan() }
+    }
+
+    /// Looks at the cgroups and takes over what changed; the ids of those found.
+    private func scan(_ more: [CgroupInventory.Problem] = []) throws(IOError) -> Set<UInt64> {
+        let result = inventory.scan(workloads)
+        let ids = Set(result.found.map(\.id))
+        let fresh = ids.filter { instances.instance(cgroup: $0) == nil }
+        for id in fresh { if let known = try kernel.readyWorkload(cgroup: id) { readiness.noteReady(known) } }
+        try kernel.markNotReady(Array(fresh))
+        note(problems: (result.problems + more).map(\.description))
+        take(try instances.update(result.found))
+        return ids
+    }
+
+    func instancesMayHaveChanged() {
+        attempt { () throws(IOError) in take(try instances.refresh()) }
+    }
+
+    /// Every 300 ms: namespaces that only the mesh's sockets keep, and declared ones that were missing.
+    func sweep() {
+        guard !isStopped else { return }
+        let now = Set(namespaces.deserted())
+        for id in now.intersection(deserted) {
+            let cookie = namespaces.cookie(of: id)
+            sockets.namespaceGone(id)
+            namespaces.remove(id)
+            attempt { () throws(IOError) in take(try instances.retire(id, cookie: cookie)) }
+        }
+        deserted = now
+        if instances.all.contains(where: { !$0.isResolved }) { instancesMayHaveChanged() }
+    }
+
+    private func take(_ changes: LocalInstances.Changes) {
+        for text in changes.problems { note(problems: [text]) }
+        for workload in changes.gone {
+            // What it sent before its end may still be on its way; a second is what the sockets may outlive it.
+            _ = reactor.schedule(afterMilliseconds: 500) { [weak self] in self?.send(.workloadGone(workload)) }
+        }
+        if changes.isChanged { callbacks.instancesChanged(instances.localInstances) }
+    }
+
+    /// A workload connects from a namespace without listeners: it moved there.
+    private func needsListener(_ socket: mesh_socket) {
+        let workload = WorkloadID(rawValue: socket.workload)
+        guard let instance = instances.instance(workload) else { return }
+        attempt { () throws(IOError) in
+            let known = namespaces.id(ofCookie: socket.netns_cookie)
+            let found =
+                if let known { known } else {
+                    try namespaces.resolve(
+                        pid: Int32(truncatingIfNeeded: socket.pid), cookie: socket.netns_cookie, cgroup: instance.path)
+                }
+            guard let found else { return }
+            if instances.move(workload, to: found) {
+                callbacks.instancesChanged(instances.localInstances)
+            } else if let snapshot {
+                try apply(snapshot)
+            }
+        }
+    }
+
+    // MARK: kernel and sockets
+
+    private func wantedSockets(_ snapshot: Snapshot) -> MeshSockets.Wanted {
+        var wanted = MeshSockets.Wanted()
+        for id in namespaces.ids { wanted.namespaces[id] = [] }
+        for workload in snapshot.allWorkloads where workload.isLocal && workload.isRunning {
+            guard wanted.namespaces[workload.networkNamespace] != nil else { continue }
+            for (isIPv6, family) in [(false, MeshSockets.Families.ipv4), (true, .ipv6)]
+            where workload.address(isIPv6: isIPv6) != nil {
+                wanted.namespaces[workload.networkNamespace]?.insert(family)
+            }
+        }
+        for node in snapshot.allNodes {
+            if node.isLocal {
+                wanted.tunnelAddresses = Set(node.tunnelAddresses)
+            } else {
+                for address in node.tunnelAddresses {
+                    wanted.tunnelFamilies.insert(address.isIPv4 ? .ipv4 : .ipv6)
+                }
+            }
+        }
+        return wanted
+    }
+
+    private func refreshKernel() throws(IOError) {
+        guard let snapshot else { return }
+        let cgroups = instances.all.map { instance in
+            KernelState.Cgroup(
+                id: instance.cgroupID, workload: instance.workload,
+                isReady: instance.isResolved && readiness.isReady(instance.workload))
+        }
+        let listeners = namespaces.ids.compactMap { id in
+            namespaces.cookie(of: id).map {
+                KernelState.Listeners(cookie: $0, addresses: sockets.captureAddresses(id))
+            }
+        }
+        try kernel.apply(snapshot, cgroups: cgroups, listeners: listeners, unreachable: unreachable)
+    }
+
+    // MARK: the proxy
+
+    func proxyConnected(_ hello: ProxyHello, _ channel: ProxyChannel) {
+        for message in callbacks.proxyConnected(hello) { channel.send(message) }
+        readiness.versionInUse = hello.snapshotVersion
+        sentSnapshot = nil
+        sendSnapshot()
+        // A fresh proxy does not know yet how many loops it will have: it is told.
+        let loops = hello.listeners.isEmpty ? configuration.loops : max(hello.loops, 1)
+        sockets.attach(channel, loops: loops, existing: hello.listeners)
+        if let snapshot { attempt { () throws(IOError) in try apply(snapshot) } }
+    }
+
+    func proxyEnded() {
+        sockets.detach()
+        sentSnapshot = nil
+        callbacks.proxyEnded()
+        // What it could not reach the next one may reach; it has to find out itself.
+        unreachable = [:]
+        attempt { () throws(IOError) in try refreshKernel() }
+    }
+
+    func handle(_ message: ProxyMessage) {
+        switch message {
+        case .hello: break
+        case .needDialSockets(let pool, let count): sockets.need(pool, count: count)
+        case .snapshotInUse(let version):
+            let wasWaiting = readiness.isAnyWaiting
+            readiness.versionInUse = version
+            if wasWaiting { attempt { () throws(IOError) in try refreshKernel() } }
+        case .nodeUnreachable(let node, let code, _): setUnreachable(node, code)
+        case .nodeReachable(let node): setUnreachable(node, nil)
+        case .opened, .closed, .refused, .tunnels, .counters, .drained: callbacks.proxyMessage(message)
+        }
+    }
+
+    private func setUnreachable(_ id: NodeID, _ code: Int32?) {
+        guard let node = snapshot?.node(id), !node.isLocal else { return }
+        // The proxy is less trusted: only what a connect() to a dead host can give.
+        let allowed: Set<Int32> = [ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH]
+        let errno = code.map { allowed.contains($0) ? $0 : EHOSTUNREACH }
+        guard unreachable[id] != errno else { return }
+        unreachable[id] = errno
+        let state = errno.map { "unreachable: \(String(cString: strerror($0)))" } ?? "reachable again"
+        callbacks.report(.init(.warning, "node \(node.name) is \(state)"))
+        attempt { () throws(IOError) in try refreshKernel() }
+    }
+
+    private func sendSnapshot() {
+        guard let snapshot, let channel = supervisor?.channel, channel.isOpen, sentSnapshot != snapshot.version
+        else { return }
+        attempt { () throws(IOError) in
+            let memory = try sealed(snapshot)
+            let message = SupervisorMessage.snapshot(version: snapshot.version, length: UInt64(memory.count))
+            let descriptor = try memory.descriptor.duplicate()
+            if channel.send(message, DescriptorBatch(descriptor)) { sentSnapshot = snapshot.version }
+        }
+    }
+
+    private func sealed(_ snapshot: Snapshot) throws(IOError) -> SealedMemory {
+        let name = "culvert-snapshot"
+        let number: Result<Int32, IOError> = snapshot.withBytes { bytes in
+            do throws(IOError) {
+                return .success(try SealedMemory(name: name, bytes: bytes).release())
+            } catch { return .failure(error) }
+        }
+        return try SealedMemory(FileDescriptor(owning: try number.get()))
+    }
+
+    // MARK: problems
+
+    private func note(problems texts: [String]) {
+        for text in texts where !problems.contains(text) {
+            if problems.count > 256 { problems = [] }
+            problems.insert(text)
+            callbacks.report(.init(.warning, text))
+        }
+    }
+
+    private func attempt(_ body: () throws(IOError) -> Void) {
+        do throws(IOError) { try body() } catch { callbacks.report(.init(.error, "\(error)")) }
+    }
+}

@@ -1,0 +1,197 @@
+package import CMeshABI
+package import LinuxIO
+package import MeshModel
+
+/// Keeps the BPF maps equal to the snapshot, the workloads' cgroups and the listeners. Only differences are written, and
+/// new before old, so that what must exist never is away for a moment.
+package final class KernelState {
+    /// A workload's cgroup as the hooks should see it.
+    package struct Cgroup: Equatable {
+        package var id: UInt64
+        package var workload: WorkloadID
+        /// False until everything that its connections need is there: they are refused so long.
+        package var isReady: Bool
+
+        package init(id: UInt64, workload: WorkloadID, isReady: Bool) {
+            self.id = id
+            self.workload = workload
+            self.isReady = isReady
+        }
+    }
+
+    /// Redirect targets in one network namespace.
+    package struct Listeners: Equatable {
+        package var cookie: UInt64
+        package var addresses: [SocketAddress]
+
+        package init(cookie: UInt64, addresses: [SocketAddress]) {
+            self.cookie = cookie
+            self.addresses = addresses
+        }
+    }
+
+    private let tables: KernelTables
+    private var cgroups: TableSync<UInt64, mesh_cgroup>
+    private var workloads: TableSync<UInt32, mesh_workload>
+    private var destinations: TableSync<mesh_destination_key, mesh_destination>
+    private var listeners: TableSync<mesh_listeners_key, mesh_listeners>
+    private var nodes: TableSync<mesh_address, UInt32>
+    private var patterns: TableSync<UInt32, mesh_pattern>
+    private let failureOpen: Bool
+
+    package init(_ tables: KernelTables, failureOpen: Bool) {
+        self.tables = tables
+        self.failureOpen = failureOpen
+        // Without a workload it is classify_cgroup's mark: not ours to remove.
+        cgroups = TableSync(tables.cgroups, isOurs: { $0.workload != 0 })
+        // The programs count handovers in the same value.
+        workloads = TableSync(tables.workloads, keeping: { $0.handovers = $1.handovers })
+        destinations = TableSync(tables.destinations)
+        listeners = TableSync(tables.listeners)
+        nodes = TableSync(tables.nodes)
+        patterns = TableSync(tables.patterns)
+    }
+
+    package func setSettings(_ settings: mesh_settings) throws(IOError) { try tables.settings(settings) }
+
+    /// The patterns by which classify_cgroup knows new cgroups: at most MESH_PATTERNS_MAX, each below
+    /// MESH_PATTERN_SIZE bytes.
+    package func setPatterns(_ texts: [String]) throws(IOError) {
+        var wanted: TableSync<UInt32, mesh_pattern>.Content = [:]
+        for index in 0..<UInt32(MESH_PATTERNS_MAX) {
+            let text = Int(index) < texts.count ? texts[Int(index)] : ""
+            wanted[Raw(index)] = Raw(KernelState.pattern(text))
+        }
+        try patterns.put(wanted)
+    }
+
+    /// Marks cgroups that have just been found, before anything else is known: from now on their connections are
+    /// refused until `apply` has them ready. Those already known are left alone.
+    package func markNotReady(_ ids: [UInt64]) throws(IOError) {
+        for id in ids where try tables.cgroups.get(id) == nil {
+            try tables.cgroups.put(
+                id, KernelState.cgroup(.init(id: id, workload: .none, isReady: false)).value)
+            cgroups.forget(id)
+        }
+    }
+
+    /// The workload that the cgroup is ready as, by this meshd or an earlier one.
+    package func readyWorkload(cgroup id: UInt64) throws(IOError) -> WorkloadID? {
+        guard let cgroup = try tables.cgroups.get(id), cgroup.workload != 0,
+            UInt32(cgroup.state) == mesh_cgroup_state.MESH_CGROUP_READY.rawValue
+        else { return nil }
+        return WorkloadID(rawValue: cgroup.workload)
+    }
+
+    /// The cgroups that are marked and wait for us to say what they are.
+    package func markedCgroups() throws(IOError) -> Set<UInt64> {
+        var marked: Set<UInt64> = []
+        for id in try tables.cgroups.keys() {
+            if let cgroup = try tables.cgroups.get(id), cgroup.workload == 0 { marked.insert(id) }
+        }
+        return marked
+    }
+
+    /// Takes the mark off cgroups that no resource means (any more): they are not meshed. Only those that were marked
+    /// before the scan that did not find them, or a cgroup made meanwhile would go unmeshed.
+    package func unmark(_ ids: Set<UInt64>) throws(IOError) {
+        for id in ids {
+            if let cgroup = try tables.cgroups.get(id), cgroup.workload == 0 { try tables.cgroups.remove(id) }
+        }
+    }
+
+    /// Makes the maps equal to this. `unreachable`: nodes that tunnels can't reach, with the errno to refuse with.
+    package func apply(
+        _ snapshot: Snapshot, cgroups wantedCgroups: [Cgroup], listeners wantedListeners: [Listeners],
+        unreachable: [NodeID: Int32]
+    ) throws(IOError) {
+        let wantedWorkloads = workloadContent(snapshot)
+        let wantedDestinations = DestinationPlan(snapshot, unreachable: unreachable).content
+        let wantedNodes = KernelState.nodeContent(snapshot)
+        let listenerContent = KernelState.listenerContent(wantedListeners)
+        var cgroupContent: TableSync<UInt64, mesh_cgroup>.Content = [:]
+        for cgroup in wantedCgroups {
+            var cgroup = cgroup
+            // Ready without a workload entry would be refused as state_missing; say what it is.
+            cgroup.isReady = cgroup.isReady && wantedWorkloads[Raw(cgroup.workload.rawValue)] != nil
+            cgroupContent[Raw(cgroup.id)] = KernelState.cgroup(cgroup)
+        }
+        try nodes.put(wantedNodes)
+        try workloads.put(wantedWorkloads)
+        try destinations.put(wantedDestinations)
+        try listeners.put(listenerContent)
+        try cgroups.put(cgroupContent)
+
+        try cgroups.removeOthers(cgroupContent)
+        try destinations.removeOthers(wantedDestinations)
+        try listeners.removeOthers(listenerContent)
+        try workloads.removeOthers(wantedWorkloads)
+        try nodes.removeOthers(wantedNodes)
+    }
+
+    // MARK: private
+
+    private func workloadContent(_ snapshot: Snapshot) -> TableSync<UInt32, mesh_workload>.Content {
+        var content: TableSync<UInt32, mesh_workload>.Content = [:]
+        for workload in snapshot.allWorkloads where workload.isLocal && workload.isRunning {
+            var entry = mesh_workload()
+            entry.network = workload.network.rawValue
+            entry.principal = workload.principal.rawValue
+            if let address = workload.address(isIPv6: false) { entry.address4 = address.meshAddress }
+            if let address = workload.address(isIPv6: true) { entry.address6 = address.meshAddress }
+            entry.failure_open = failureOpen ? 1 : 0
+            content[Raw(workload.id.rawValue)] = Raw(entry)
+        }
+        return content
+    }
+
+    private static func nodeContent(_ snapshot: Snapshot) -> TableSync<mesh_address, UInt32>.Content {
+        var content: TableSync<mesh_address, UInt32>.Content = [:]
+        for node in snapshot.allNodes where !node.isLocal {
+            for address in node.tunnelAddresses { content[Raw(address.meshAddress)] = Raw(node.id.rawValue) }
+        }
+        return content
+    }
+
+    private static func listenerContent(
+        _ listeners: [Listeners]
+    ) -> TableSync<mesh_listeners_key, mesh_listeners>.Content {
+        var content: TableSync<mesh_listeners_key, mesh_listeners>.Content = [:]
+        for namespace in listeners {
+            for isIPv6 in [false, true] {
+                let targets = namespace.addresses.filter { $0.address.isIPv4 != isIPv6 }
+                if targets.isEmpty { continue }
+                let key = mesh_listeners_key(
+                    netns_cookie: namespace.cookie, family: isIPv6 ? 10 : 2, pad: 0)
+                content[Raw(key)] = Raw(listenerValue(targets))
+            }
+        }
+        return content
+    }
+
+    private static func listenerValue(_ targets: [SocketAddress]) -> mesh_listeners {
+        var value = mesh_listeners()
+        let kept = targets.prefix(Int(MESH_LISTENERS_MAX))
+        value.count = UInt32(kept.count)
+        withUnsafeMutableBytes(of: &value.target) { bytes in
+            let endpoints = bytes.bindMemory(to: mesh_endpoint.self)
+            for (index, target) in kept.enumerated() { endpoints[index] = target.meshEndpoint }
+        }
+        return value
+    }
+
+    private static func cgroup(_ cgroup: Cgroup) -> Raw<mesh_cgroup> {
+        let state: mesh_cgroup_state = cgroup.isReady ? .MESH_CGROUP_READY : .MESH_CGROUP_NOT_READY
+        return Raw(
+            mesh_cgroup(
+                workload: cgroup.workload.rawValue, state: UInt8(truncatingIfNeeded: state.rawValue), pad: (0, 0, 0)))
+    }
+
+    private static func pattern(_ text: String) -> mesh_pattern {
+        var pattern = mesh_pattern()
+        let utf8 = Array(text.utf8.prefix(Int(MESH_PATTERN_SIZE) - 1))
+        pattern.length = UInt16(utf8.count)
+        withUnsafeMutableBytes(of: &pattern.text) { $0.copyBytes(from: utf8) }
+        return pattern
+    }
+}

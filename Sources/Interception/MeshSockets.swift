@@ -1,0 +1,284 @@
+import Glibc
+package import LinuxIO
+package import MeshModel
+package import ProxyControl
+
+/// What listeners and dial sockets the proxy should have, and their delivery: made by the socket maker, passed to the
+/// proxy, never kept here. Works by difference from what the proxy is known to have, so that an adopted proxy keeps its
+/// own.
+package final class MeshSockets {
+    package struct Ports: Equatable, Sendable {
+        package var outbound: UInt16 = 15001
+        package var tunnel: UInt16 = 15008
+        /// All of the mesh's, kept from autobind.
+        package var reserved: [UInt16] = [15001, 15006, 15008, 15020, 15021, 15053]
+
+        package init() {}
+    }
+
+    /// IP versions in use somewhere.
+    package struct Families: OptionSet, Sendable {
+        package let rawValue: UInt8
+        package init(rawValue: UInt8) { self.rawValue = rawValue }
+        package static let ipv4 = Families(rawValue: 1)
+        package static let ipv6 = Families(rawValue: 2)
+        package static let both: Families = [.ipv4, .ipv6]
+    }
+
+    /// What there should be.
+    package struct Wanted: Equatable, Sendable {
+        /// Namespaces with workloads, and the families of the addresses that are dialled there.
+        package var namespaces: [NetworkNamespaceID: Families] = [:]
+        /// This node's own, where tunnels arrive.
+        package var tunnelAddresses: Set<IPAddress> = []
+        /// Of the peer nodes' tunnel addresses.
+        package var tunnelFamilies: Families = []
+
+        package init() {}
+    }
+
+    private struct ListenerKey: Hashable {
+        var kind: ListenerDescription.Kind
+        var networkNamespace: NetworkNamespaceID
+        var address: SocketAddress
+        var loop: UInt16
+    }
+
+    /// Capture listeners: several for IPv4, as one would cap a namespace at one ephemeral port range.
+    static let captureAddresses4 = (1...4).map { IPAddress(ipv4: 0x7f4d_0000 | UInt32($0)) }
+    static let captureAddress6 = IPAddress(high: 0, low: 1)
+    /// First filling of a pool: the node's own, and those of other namespaces.
+    static let nodePoolSockets: UInt16 = 64
+    static let smallPoolSockets: UInt16 = 4
+    /// What the proxy may have asked for at once of one pool, whatever it says.
+    static let outstandingMax: UInt32 = 512
+
+    private let maker: SocketMaker
+    private let namespaces: NamespaceTable
+    private let reactor: Reactor
+    private let ports: Ports
+    private let report: InterceptionReporter
+
+    private var channel: ProxyChannel?
+    private var loops: UInt16 = 1
+    private var listeners: [ListenerKey: UInt32] = [:]
+    private var nextListener: UInt32 = 1
+    private var filled: Set<DialPool> = []
+    private var outstanding: [DialPool: UInt32] = [:]
+    private var retry: Reactor.TimerID?
+    private var prepared: Set<NetworkNamespaceID> = []
+    /// Namespaces without IPv6 loopback.
+    private var withoutIPv6: Set<NetworkNamespaceID> = []
+    private var reported: Set<String> = []
+    private var wanted = Wanted()
+
+    package init(
+        maker: SocketMaker, namespaces: NamespaceTable, reactor: Reactor, ports: Ports,
+        report: @escaping InterceptionReporter
+    ) {
+        self.maker = maker
+        self.namespaces = namespaces
+        self.reactor = reactor
+        self.ports = ports
+        self.report = report
+    }
+
+    package var listenerCount: Int { listeners.count }
+
+    /// A proxy is there. `existing`: the listeners that it has from before.
+    package func attach(_ channel: ProxyChannel, loops: UInt16, existing: [ListenerDescription]) {
+        self.channel = channel
+        self.loops = max(loops, 1)
+        listeners = [:]
+        for listener in existing {
+            let key = ListenerKey(
+                kind: listener.kind, networkNamespace: listener.networkNamespace, address: listener.address,
+                loop: listener.loop)
+            listeners[key] = listener.id
+            nextListener = max(nextListener, listener.id &+ 1)
+        }
+        outstanding = [:]
+        // An adopted proxy has its pools and asks when they run low.
+        if existing.isEmpty { filled = [] } else { filled = wantedPools() }
+        reconcile()
+    }
+
+    /// The proxy's process is gone, and everything that it had.
+    package func detach() {
+        channel = nil
+        listeners = [:]
+        filled = []
+        outstanding = [:]
+    }
+
+    package func update(_ wanted: Wanted) {
+        self.wanted = wanted
+        reconcile()
+    }
+
+    /// The proxy asks for dial sockets.
+    package func need(_ pool: DialPool, count: UInt32) {
+        guard wantedPools().contains(pool) else {
+            if !namespaces.ids.contains(pool.networkNamespace) {
+                channel?.send(.networkNamespaceGone(pool.networkNamespace))
+            }
+            return
+        }
+        outstanding[pool] = min((outstanding[pool] ?? 0) + min(count, Self.outstandingMax), Self.outstandingMax)
+        fillPools()
+    }
+
+    /// The namespace is dead: the proxy is to close everything in it.
+    package func namespaceGone(_ id: NetworkNamespaceID) {
+        wanted.namespaces[id] = nil
+        prepared.remove(id)
+        withoutIPv6.remove(id)
+        listeners = listeners.filter { $0.key.networkNamespace != id }
+        filled = filled.filter { $0.networkNamespace != id }
+        outstanding = outstanding.filter { $0.key.networkNamespace != id }
+        channel?.send(.networkNamespaceGone(id))
+    }
+
+    /// Where the connect hook may redirect to. Before the first proxy is here, as if all were made: the pinned maps of
+    /// an earlier meshd say so, its proxy listens, and the hook looks at the socket anyway.
+    package func captureAddresses(_ id: NetworkNamespaceID) -> [SocketAddress] {
+        guard wanted.namespaces[id] != nil else { return [] }
+        return captureTargets(id)
+    }
+
+    // MARK: listeners
+
+    private func captureTargets(_ id: NetworkNamespaceID) -> [SocketAddress] {
+        let all = Self.captureAddresses4 + (withoutIPv6.contains(id) ? [] : [Self.captureAddress6])
+        return all.map { SocketAddress($0, ports.outbound) }
+    }
+
+    private func reconcile() {
+        guard let channel, channel.isOpen else { return }
+        var keys: Set<ListenerKey> = []
+        for id in wanted.namespaces.keys.sorted(by: { $0.rawValue < $1.rawValue }) {
+            prepare(id)
+            for target in captureTargets(id) { makeListeners(.outbound, id, target, &keys) }
+        }
+        for address in wanted.tunnelAddresses.sorted() {
+            prepare(.node)
+            makeListeners(.tunnel, .node, SocketAddress(address, ports.tunnel), &keys)
+        }
+        for (key, id) in listeners where !keys.contains(key) {
+            channel.send(.closeListener(id: id))
+            listeners[key] = nil
+        }
+        for pool in wantedPools() where filled.insert(pool).inserted {
+            outstanding[pool] = UInt32(
+                pool.networkNamespace == .node ? Self.nodePoolSockets : Self.smallPoolSockets)
+        }
+        fillPools()
+    }
+
+    private func prepare(_ id: NetworkNamespaceID) {
+        guard !prepared.contains(id) else { return }
+        do throws(IOError) {
+            let cookie = try maker.prepare(namespaces.open(id), reservedPorts: ports.reserved)
+            if cookie == namespaces.cookie(of: id) { prepared.insert(id) }
+        } catch {
+            complain("network namespace \(id.rawValue): \(error)")
+        }
+    }
+
+    private func makeListeners(
+        _ kind: ListenerDescription.Kind, _ id: NetworkNamespaceID, _ address: SocketAddress,
+        _ keys: inout Set<ListenerKey>
+    ) {
+        var missing: [ListenerKey] = []
+        for loop in 0..<loops {
+            let key = ListenerKey(kind: kind, networkNamespace: id, address: address, loop: loop)
+            keys.insert(key)
+            if listeners[key] == nil { missing.append(key) }
+        }
+        if missing.isEmpty { return }
+        do throws(IOError) {
+            let namespace = try namespaces.open(id)
+            let made = try maker.listeners(on: address, in: namespace, id: id, count: UInt16(missing.count))
+            guard made.cookie == namespaces.cookie(of: id) else { return }
+            deliver(made, missing)
+        } catch {
+            if !address.address.isIPv4, kind == .outbound,
+                error.code == EADDRNOTAVAIL || error.code == EAFNOSUPPORT
+            {
+                withoutIPv6.insert(id)
+            } else {
+                complain("network namespace \(id.rawValue): \(error)")
+            }
+        }
+    }
+
+    private func deliver(_ made: consuming SocketMaker.Made, _ keys: [ListenerKey]) {
+        var sockets = made.takeSockets()
+        for key in keys {
+            guard let socket = sockets.takeFirst() else { return }
+            let listener = ListenerDescription(
+                id: nextListener, kind: key.kind, networkNamespace: key.networkNamespace, address: key.address,
+                loop: key.loop)
+            nextListener &+= 1
+            guard channel?.send(.listener(listener), DescriptorBatch(socket)) == true else { return }
+            listeners[key] = listener.id
+        }
+    }
+
+    // MARK: dial sockets
+
+    private func wantedPools() -> Set<DialPool> {
+        var pools: Set<DialPool> = []
+        func add(_ purpose: DialPool.Purpose, _ id: NetworkNamespaceID, _ families: Families) {
+            for (family, isIPv6) in [(Families.ipv4, false), (.ipv6, true)] where families.contains(family) {
+                pools.insert(DialPool(purpose: purpose, networkNamespace: id, isIPv6: isIPv6))
+            }
+        }
+        for (id, families) in wanted.namespaces { add(.application, id, families) }
+        add(.tunnel, .node, wanted.tunnelFamilies)
+        return pools
+    }
+
+    private func fillPools() {
+        guard let channel, channel.isOpen else { return }
+        for (pool, count) in outstanding.sorted(by: { $0.value < $1.value }) {
+            // A busy channel is asked again later: sockets in its queue would serve nobody.
+            if channel.isBusy { return retryLater() }
+            let batch = min(count, UInt32(SocketRequest.socketsMax))
+            guard deliver(pool, UInt16(batch), to: channel) else { continue }
+            outstanding[pool] = count > batch ? count - batch : nil
+            if count > batch { retryLater() }
+        }
+    }
+
+    /// False when it is worth another try.
+    private func deliver(_ pool: DialPool, _ count: UInt16, to channel: ProxyChannel) -> Bool {
+        do throws(IOError) {
+            let namespace = try namespaces.open(pool.networkNamespace)
+            var made = try maker.dialSockets(pool, count: count, in: namespace)
+            guard made.cookie == namespaces.cookie(of: pool.networkNamespace) else { return true }
+            channel.send(.dialSockets(pool: pool), made.sockets.takeFirst(Int(count)))
+            return true
+        } catch {
+            complain("dial sockets of network namespace \(pool.networkNamespace.rawValue): \(error)")
+            // Without IPv6 in the kernel no try helps.
+            if error.code == EAFNOSUPPORT { return true }
+            retryLater(milliseconds: 200)
+            return false
+        }
+    }
+
+    private func retryLater(milliseconds: UInt64 = 50) {
+        guard retry == nil else { return }
+        retry = reactor.schedule(afterMilliseconds: milliseconds) { [weak self] in
+            self?.retry = nil
+            self?.fillPools()
+        }
+    }
+
+    /// Each fault once, until something else is wrong.
+    private func complain(_ text: String) {
+        if reported.count > 256 { reported = [] }
+        if reported.insert(text).inserted { report(.init(.error, text)) }
+    }
+}
