@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# The products that the lab runs, built when missing or stale. MESHD and MESHCTL are set to their paths.
+# The products that people run, built when missing or stale. MESHD and MESHCTL are set to their paths. Release products
+# hold Swift's runtime in themselves: they run where no Swift is installed, and share no writable library pages.
 
 # build_products release|debug
 build_products() {
+    local log=$ROOT/.build/products.log arguments=(-c "$1")
+    [ "$1" = debug ] || arguments+=(--static-swift-stdlib)
     say "builds meshd and meshctl ($1)"
-    "$ROOT/tools/build" "--$1" >"$ROOT/.build/lab-build.log" 2>&1 || {
-        grep -E 'error:' "$ROOT/.build/lab-build.log" | head -20 >&2 || true
-        die "does not build; see .build/lab-build.log"
+    mkdir -p "$ROOT/.build"
+    "$ROOT/tools/build" "${arguments[@]}" >"$log" 2>&1 || {
+        grep -E 'error:' "$log" | head -20 >&2 || tail -n 20 "$log" >&2
+        die "does not build; see $log"
     }
-    build_paths "$1"
-    [ -x "$MESHD" ] || die "tools/build --$1 made no $MESHD"
-    [ -x "$MESHCTL" ] || die "tools/build --$1 made no $MESHCTL"
-}
-
-build_paths() {
     MESHD=$ROOT/.build/$1/meshd
     MESHCTL=$ROOT/.build/$1/meshctl
+    [ -x "$MESHD" ] || die "tools/build -c $1 made no $MESHD"
+    [ -x "$MESHCTL" ] || die "tools/build -c $1 made no $MESHCTL"
 }

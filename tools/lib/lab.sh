@@ -95,6 +95,16 @@ lab_remove() {
     rm -rf "$LAB_STATE"
 }
 
+# What a lab of this name still has on the machine; prints it and returns 1 if anything.
+lab_leaves_nothing() {
+    is_empty "$({
+        ip netns list | awk -v lab="$LAB-" 'index($1, lab) == 1 { print "network namespace " $1 }'
+        find "$(cgroup2_mount)" -maxdepth 1 -name "$LAB-lab*"
+        find /run -maxdepth 1 -name "$LAB-*"
+        awk -v lab="/run/$LAB-" 'index($5, lab) { print "mount " $5 }' /proc/self/mountinfo
+    } 2>/dev/null)"
+}
+
 # lab_env: shell variables for scripts and people.
 lab_env() {
     local node name

@@ -10,7 +10,7 @@ source_files() { git ls-files --cached --others --exclude-standard -- "$@" | whi
 done; }
 
 own_code() { source_files 'Sources/*.swift' 'Sources/*.c' 'Sources/*.h' 'Tests/*.swift' 'Tests/*.py' 'bpf/*.c' 'bpf/*.h'; }
-own_scripts() { source_files 'tools/*' '.ci/*' | while read -r file; do
+own_scripts() { source_files 'tools/*' '.ci/*' 'Tests/*.sh' | while read -r file; do
     case "$(head -c 64 "$file" | head -n 1 | tr -d '\0')" in '#!'*bash | '# shellcheck shell=bash') printf '%s\n' "$file" ;; esac
 done; }
 
