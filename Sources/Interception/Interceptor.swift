@@ -163,10 +163,12 @@ package final class Interceptor {
     /// Ends the proxy and the maker and removes the mesh's cgroups and runtime files. The pins are BPFRuntime's.
     package func uninstall() {
         isStopped = true
-        let supervisor = supervisor ?? ProxySupervisor(
-            supervisorConfiguration(), reactor: reactor,
-            callbacks: .init(
-                connected: { _, _ in }, message: { _ in }, ended: {}, report: callbacks.report))
+        let supervisor =
+            supervisor
+            ?? ProxySupervisor(
+                supervisorConfiguration(), reactor: reactor,
+                callbacks: .init(
+                    connected: { _, _ in }, message: { _ in }, ended: {}, report: callbacks.report))
         shutdown()
         supervisor.endProxy()
         unlink(configuration.runtimeDirectory + "/identities")

@@ -1,7 +1,8 @@
 import Testing
 
 extension EndToEnd {
-    /// A peer that no one here wrote, on either side of the tunnel.
+    /// A peer that no one here wrote, on either side of the tunnel. (Envoy itself turns a reset into an orderly end, so
+    /// cut transfers are no subject here.)
     @Suite("Envoy", .timeLimit(.minutes(5)))
     struct EnvoyInterop {
         init() throws { try Traffic.startServers() }
@@ -19,7 +20,7 @@ extension EndToEnd {
             try Shell.output("sed \(Shell.quoted(edits)) \(Lab.applications)/envoy_\(role).yaml >\(file)")
             try Lab.start(
                 "envoy-\(role)", node, "none",
-                "\(binary.get()) -c \(file) --base-id \(role == "client" ? 71 : 72) --concurrency 1 --log-level warn")
+                "\(binary.get()) -c \(file) --disable-hot-restart --concurrency 1 --log-level warn")
         }
 
         @Test func envoyAsClientReachesOurInboundSide() throws {
@@ -40,7 +41,6 @@ extension EndToEnd {
             #expect(try client("download \(64 << 20)").intact == Traffic.yes)
             #expect(try client("upload \(64 << 20)").intact == Traffic.yes)
             #expect(try client("half-close 1000000").intact == Traffic.yes)
-            #expect(try client("truncated 100000").end != "eof", "a cut transfer looks complete")
             #expect(try client("many 90").answered == 90)
         }
 
@@ -77,7 +77,6 @@ extension EndToEnd {
             #expect(try client("download \(64 << 20)").intact == Traffic.yes)
             #expect(try client("upload \(64 << 20)").intact == Traffic.yes)
             #expect(try client("half-close 1000000").intact == Traffic.yes)
-            #expect(try client("truncated 100000").end != "eof", "a cut transfer looks complete")
             #expect(try client("many 150").answered == 150, "more streams than one tunnel to Envoy may carry")
         }
     }

@@ -19,7 +19,7 @@ capture() {
     local file=$1
     shift
     process_start capture "$PROOFS/capture.log" nsenter --net="/run/netns/$(lab_netns b)" -- \
-        tcpdump -i "$LAB_LINK" -w "$file" -U -B 16384 -s 0 tcp
+        tcpdump -i "$LAB_LINK" -w "$file" -U --immediate-mode -B 16384 -s 0 tcp
     wait_for 10 grep -q 'listening on' "$PROOFS/capture.log" || { cat "$PROOFS/capture.log" && return 1; }
     "$@"
     sleep 0.5
