@@ -96,7 +96,8 @@ let package = Package(
 
         // A stand-in for the proxy, for InterceptionTests
         .executableTarget(
-            name: "interception-fixture", dependencies: ["ProxyControl", "LinuxIO"], path: "Tests/InterceptionFixture",
+            name: "interception-fixture", dependencies: ["ProxyControl", "LinuxIO", "MeshModel", "CMeshABI"],
+            path: "Tests/InterceptionFixture",
             swiftSettings: strict),
 
         // Tests

@@ -14,6 +14,8 @@ package final class Interceptor {
         package var runtimeDirectory: String
         /// Of meshd.
         package var executable: String
+        /// nil: the same.
+        package var proxyExecutable: String?
         package var environment: [String] = []
         package var proxyUID: UInt32
         package var proxyGID: UInt32
@@ -179,7 +181,8 @@ package final class Interceptor {
 
     private func supervisorConfiguration() -> ProxySupervisor.Configuration {
         var result = ProxySupervisor.Configuration(
-            executable: configuration.executable, controlDirectory: configuration.runtimeDirectory + "/proxy",
+            executable: configuration.proxyExecutable ?? configuration.executable,
+            controlDirectory: configuration.runtimeDirectory + "/proxy",
             uid: configuration.proxyUID, gid: configuration.proxyGID,
             cgroup: configuration.proxyCgroup ?? MeshCgroups(root: configuration.cgroupRoot).proxy,
             hierarchy: hierarchy)

@@ -83,7 +83,7 @@ extension Interceptor {
             attempt { () throws(IOError) in take(try instances.retire(id, cookie: cookie)) }
         }
         deserted = now
-        if instances.all.contains(where: { !$0.isResolved }) { instancesMayHaveChanged() }
+        if instances.all.contains(where: \.isUnsettled) { instancesMayHaveChanged() }
     }
 
     private func take(_ changes: LocalInstances.Changes) {

@@ -15,7 +15,16 @@ package final class LocalInstances {
         package var isPopulated: Bool
         fileprivate var declaredNamespace: String?
         fileprivate var watch: FileWatch.WatchID?
+        /// Until when its namespace is looked at again: a process may enter its namespace after its cgroup.
+        fileprivate var unsettledUntilNanoseconds: UInt64 = 0
+
+        /// Whether `refresh` may find another namespace without an event.
+        package var isUnsettled: Bool {
+            !isResolved || (declaredNamespace == nil && BootClock.nanoseconds() < unsettledUntilNanoseconds)
+        }
     }
+
+    private static let settlingNanoseconds: UInt64 = 3_000_000_000
 
     /// What a change means to the rest.
     package struct Changes {
@@ -96,8 +105,12 @@ package final class LocalInstances {
             // Gone between two scans: the next one removes it.
             guard let isPopulated = try? hierarchy.isPopulated(instance.path) else { continue }
             byCgroup[cgroup]?.isPopulated = isPopulated
-            let isFilled = isPopulated && !instance.isPopulated
-            if isFilled || !instance.isResolved { resolve(cgroup, &changes) }
+            if isPopulated && !instance.isPopulated {
+                byCgroup[cgroup]?.unsettledUntilNanoseconds = BootClock.nanoseconds() + Self.settlingNanoseconds
+                resolve(cgroup, &changes)
+            } else if instance.isUnsettled {
+                resolve(cgroup, &changes)
+            }
         }
         try identities.store.save()
         return changes

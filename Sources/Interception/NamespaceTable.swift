@@ -58,6 +58,7 @@ package final class NamespaceTable {
 
     /// Opens a known namespace by any of its anchors; ENOENT when none leads to it any more.
     package func open(_ id: NetworkNamespaceID) throws(IOError) -> NetworkNamespace {
+        if id == .node { return try NetworkNamespace.current() }
         guard let entry = entries[id] else { throw IOError("network namespace", code: 2, object: "\(id.rawValue)") }
         for anchor in entry.anchors {
             do throws(IOError) { return try open(anchor, identity: entry.identity) } catch { continue }
@@ -91,6 +92,7 @@ package final class NamespaceTable {
         // An inode number can come back for another namespace, a cookie can't.
         let cookie = try namespace.cookie()
         if let known = id(ofCookie: cookie) {
+            if known == .node { return known }
             entries[known]?.anchors.insert(anchor)
             return known
         }

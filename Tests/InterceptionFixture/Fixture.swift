@@ -1,5 +1,7 @@
+import CMeshABI
 import Glibc
 import LinuxIO
+import MeshModel
 import ProxyControl
 
 /// Stands in for `meshd proxy`: connects, says hello, counts what it is sent and tells on `report`, comes back when
@@ -22,6 +24,19 @@ enum Fixture {
         var messages: UInt32 = 0
         var descriptors: UInt32 = 0
         var connects: UInt32 = 0
+        var snapshot: UInt64 = 0
+        var listeners: [ListenerDescription] = []
+        /// Kept open, as a proxy would: listeners and dial sockets.
+        var held: [Held] = []
+    }
+
+    final class Held {
+        let descriptor: FileDescriptor
+        let namespace: UInt32
+        init(_ descriptor: consuming FileDescriptor, namespace: UInt32) {
+            self.descriptor = descriptor
+            self.namespace = namespace
+        }
     }
 
     static func serve(_ socket: borrowing SeqpacketSocket, _ state: inout State) throws(IOError) {
@@ -29,7 +44,8 @@ enum Fixture {
         defer { buffer.deallocate() }
         state.connects += 1
         let hello = ProxyHello(
-            pid: getpid(), loops: 1, snapshotVersion: 0, listeners: [], principals: [], connections: state.connects - 1)
+            pid: getpid(), loops: 1, snapshotVersion: state.snapshot, listeners: state.listeners, principals: [],
+            connections: state.connects - 1)
         _ = try socket.send(ProxyMessage.hello(hello).encode())
         while true {
             var poll = pollfd(fd: socket.descriptor.number, events: Int16(POLLIN), revents: 0)
@@ -37,13 +53,34 @@ enum Fixture {
             switch try socket.receive(into: buffer) {
             case .nothing: continue
             case .closed: return
-            case .message(let count, let descriptors):
+            case .message(let count, var descriptors):
                 state.messages += 1
                 state.descriptors += UInt32(descriptors.count)
                 let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
                 guard let message = try? SupervisorMessage(decoding: bytes) else { exit(65) }
+                keep(message, &descriptors, &state)
                 if try !answer(message, on: socket, state) { return }
             }
+        }
+    }
+
+    static func keep(_ message: SupervisorMessage, _ descriptors: inout DescriptorBatch, _ state: inout State) {
+        switch message {
+        case .listener(let listener):
+            state.listeners.append(listener)
+            hold(&descriptors, listener.networkNamespace.rawValue, &state)
+        case .dialSockets(let pool): hold(&descriptors, pool.networkNamespace.rawValue, &state)
+        case .networkNamespaceGone(let gone):
+            state.listeners.removeAll { $0.networkNamespace == gone }
+            state.held.removeAll { $0.namespace == gone.rawValue }
+        case .snapshot(let version, _): state.snapshot = version
+        default: break
+        }
+    }
+
+    static func hold(_ descriptors: inout DescriptorBatch, _ namespace: UInt32, _ state: inout State) {
+        while let descriptor = descriptors.takeFirst() {
+            state.held.append(Held(descriptor, namespace: namespace))
         }
     }
 
@@ -56,7 +93,11 @@ enum Fixture {
             var counters = ProxyCounters()
             counters.connections = state.messages
             counters.descriptors = state.descriptors
+            counters.tunnels = UInt32(state.held.count)
+            counters.handshakesTotal = UInt64(state.listeners.count)
             _ = try socket.send(ProxyMessage.counters(counters).encode())
+        case .snapshot(let version, _): _ = try socket.send(ProxyMessage.snapshotInUse(version: version).encode())
+        case .retireCertificate(let text): try act(text, on: socket)
         case .drain: exit(0)
         case .closeListener(1): _ = try socket.send([255, 255, 255])
         case .closeListener(2): return false
@@ -64,5 +105,23 @@ enum Fixture {
         default: break
         }
         return true
+    }
+
+    /// Says what a test wants to hear, named by a certificate's principal.
+    static func act(_ text: String, on socket: borrowing SeqpacketSocket) throws(IOError) {
+        let words = text.split(separator: " ")
+        guard words.count == 2, let number = UInt32(words[1]) else { return }
+        let message: ProxyMessage
+        switch words[0] {
+        case "unreachable":
+            message = .nodeUnreachable(NodeID(rawValue: number), errno: EHOSTUNREACH, reason: .MESH_REASON_PING_TIMEOUT)
+        case "reachable": message = .nodeReachable(NodeID(rawValue: number))
+        case "need":
+            let pool = DialPool(
+                purpose: .application, networkNamespace: NetworkNamespaceID(rawValue: number), isIPv6: false)
+            message = .needDialSockets(pool: pool, count: 200)
+        default: return
+        }
+        _ = try socket.send(message.encode())
     }
 }

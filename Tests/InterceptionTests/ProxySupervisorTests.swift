@@ -89,8 +89,9 @@ private final class Stage {
         let memory = try SealedMemory(name: "snapshot", bytes: [1, 2, 3])
         #expect(channel.send(.snapshot(version: 1, length: 3), DescriptorBatch(try memory.descriptor.duplicate())))
         #expect(channel.send(.report))
-        #expect(try stage.run { !stage.messages.isEmpty })
-        guard case .counters(let counters) = stage.messages.first else {
+        #expect(try stage.run { stage.messages.count == 2 })
+        #expect(stage.messages.first == .snapshotInUse(version: 1))
+        guard case .counters(let counters) = stage.messages.last else {
             Issue.record("\(stage.messages)")
             return
         }

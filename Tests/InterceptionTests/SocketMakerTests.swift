@@ -25,10 +25,11 @@ import Testing
         let made = try maker.listeners(on: address, in: namespace, id: NetworkNamespaceID(rawValue: 1), count: 2)
         let count = made.sockets.count
         #expect(count == 2 && made.cookie == cookie)
-        // Reachable inside, and only there: the test's own namespace has no such listener.
+        // Reachable inside, and only there.
         let inside = try namespace.inside { () throws(IOError) in connects(to: address) }
-        #expect(inside)
-        #expect(!connects(to: address))
+        let other = try TestNamespace("listen2")
+        let outside = try NetworkNamespace(name: other.name).inside { () throws(IOError) in connects(to: address) }
+        #expect(inside && !outside)
     }
 
     @Test func bothFamiliesListenAndDial() throws {
@@ -64,7 +65,11 @@ import Testing
         _ = try maker.prepare(namespace, reservedPorts: [15001, 15008, 9005])
         let text = try namespace.inside { () throws(IOError) in try TextFile.read(path) }
         #expect(text == "8080,9000-9010,15001,15008\n")
-        #expect(!(try TextFile.read(path).contains("15008")))
+        let other = try TestNamespace("ports2")
+        let untouched = try NetworkNamespace(name: other.name).inside { () throws(IOError) in
+            try TextFile.read(path)
+        }
+        #expect(untouched == "\n")
     }
 
     @Test func theMakerLivesInItsCgroupAndEndsWithItsOwner() throws {

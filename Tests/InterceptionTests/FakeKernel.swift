@@ -1,0 +1,41 @@
+import CMeshABI
+@testable import Interception
+import LinuxIO
+
+/// Maps in memory, with a journal of what was written.
+final class FakeTable<Key: BitwiseCopyable, Value: BitwiseCopyable> {
+    var content: [Raw<Key>: Raw<Value>] = [:]
+    var journal: [String] = []
+
+    var table: KernelTable<Key, Value> {
+        KernelTable(
+            put: { [self] key, value in
+                content[Raw(key)] = Raw(value)
+                journal.append("put")
+            },
+            remove: { [self] key in
+                content[Raw(key)] = nil
+                journal.append("remove")
+            },
+            get: { [self] in content[Raw($0)]?.value }, keys: { [self] in content.keys.map(\.value) })
+    }
+
+    subscript(key: Key) -> Value? { content[Raw(key)]?.value }
+}
+
+final class FakeKernel {
+    var settings = mesh_settings()
+    let cgroups = FakeTable<UInt64, mesh_cgroup>()
+    let workloads = FakeTable<UInt32, mesh_workload>()
+    let destinations = FakeTable<mesh_destination_key, mesh_destination>()
+    let listeners = FakeTable<mesh_listeners_key, mesh_listeners>()
+    let nodes = FakeTable<mesh_address, UInt32>()
+    let patterns = FakeTable<UInt32, mesh_pattern>()
+
+    var tables: KernelTables {
+        KernelTables(
+            settings: { [self] in settings = $0 }, cgroups: cgroups.table, workloads: workloads.table,
+            destinations: destinations.table, listeners: listeners.table, nodes: nodes.table,
+            patterns: patterns.table)
+    }
+}

@@ -1,0 +1,275 @@
+import CMeshABI
+import Glibc
+@testable import Interception
+import LinuxIO
+import MeshModel
+import ProxyControl
+import Testing
+
+/// meshd's composition in small: a reactor, maps in memory, the fixture as proxy, snapshots built on every change.
+private final class Node {
+    let network: OwnNetwork
+    let cgroup: TestCgroup
+    let directory: String
+    let reactor: Reactor
+    let kernel = FakeKernel()
+    var interceptor: Interceptor?
+    var builder = SnapshotBuilder(localNode: "a", trustDomain: "culvert.example")
+    var resources = ResourceSet()
+    var messages: [ProxyMessage] = []
+    var reports: [String] = []
+    var hellos = 0
+    private var children: [Int32] = []
+
+    init(_ suffix: String, _ workloads: [WorkloadResource]) throws {
+        network = try OwnNetwork(suffix)
+        cgroup = try TestCgroup(suffix)
+        directory = "/tmp/culvert-i\(getpid())-\(suffix)"
+        reactor = try Reactor()
+        resources.workloads = workloads
+        resources.nodes = [
+            NodeResource(name: "a", tunnelAddresses: [IPAddress(ipv4: 0x7f00_0001)]),
+            NodeResource(name: "b", tunnelAddresses: [IPAddress(ipv4: 0xc000_0202)]),
+        ]
+    }
+
+    deinit {
+        interceptor?.uninstall()
+        for child in children { kill(child, SIGKILL) }
+        rmdir(directory)
+    }
+
+    func start() throws {
+        let cgroups = MeshCgroups(root: cgroup.path)
+        try cgroups.prepare(cgroup.hierarchy, movesCaller: false)
+        var configuration = Interceptor.Configuration(
+            cgroupRoot: cgroup.path, runtimeDirectory: directory, executable: try meshdPath(), proxyUID: 65_534,
+            proxyGID: 65_534)
+        configuration.marksSockets = false
+        configuration.proxyExecutable = try meshdPath().replacingSuffix("meshd", "interception-fixture")
+        let interceptor = try Interceptor(
+            configuration, tables: kernel.tables, reactor: reactor,
+            callbacks: .init(
+                instancesChanged: { [unowned self] in apply($0) },
+                proxyConnected: { [unowned self] _ in
+                    hellos += 1
+                    return [.welcome(ProxySettings())]
+                },
+                proxyEnded: {}, proxyMessage: { [unowned self] in messages.append($0) },
+                report: { [unowned self] in reports.append($0.text) }))
+        self.interceptor = interceptor
+        try interceptor.setWorkloads(resources.workloads)
+        apply(interceptor.instances.localInstances)
+        try interceptor.start()
+    }
+
+    func apply(_ instances: [LocalInstance]) {
+        do { try interceptor?.apply(builder.build(resources, instances: instances)) } catch {
+            Issue.record("\(error)")
+        }
+    }
+
+    func run(until isDone: () throws -> Bool, milliseconds: UInt64 = 5_000) throws -> Bool {
+        let deadline = BootClock.nanoseconds() + milliseconds * 1_000_000
+        while try !isDone(), BootClock.nanoseconds() < deadline { try reactor.turn(limitMilliseconds: 20) }
+        return try isDone()
+    }
+
+    /// A process in the cgroup, in the namespace if one is named.
+    func runProcess(in path: String, namespace: String? = nil) throws -> Int32 {
+        let enter = namespace.map { ["/usr/sbin/ip", "netns", "exec", $0] } ?? []
+        let arguments = enter + ["/bin/sleep", "300"]
+        var spawn = ProcessSpawn(path: arguments[0], arguments: arguments)
+        spawn.environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+        spawn.cgroupProcs = cgroup.hierarchy.procsFile(cgroup.path + path)
+        let child = try spawn.start(passing: DescriptorBatch())
+        children.append(child.pid)
+        return child.pid
+    }
+
+    /// What the proxy says it holds.
+    func counters() throws -> ProxyCounters? {
+        messages = []
+        interceptor?.send(.report)
+        _ = try run { !messages.isEmpty }
+        guard case .counters(let counters) = messages.first else { return nil }
+        return counters
+    }
+
+    func state(of path: String) -> mesh_cgroup? {
+        (try? cgroup.hierarchy.id(of: cgroup.path + path)).flatMap { kernel.cgroups[$0] }
+    }
+}
+
+extension String {
+    fileprivate func replacingSuffix(_ old: String, _ new: String) -> String {
+        hasSuffix(old) ? dropLast(old.count) + new : self
+    }
+}
+
+@Suite struct InterceptorTests {
+    private let web = workload("web", .cgroup(pattern: "w/web"), addresses: ["10.0.0.1"])
+
+    @Test func aWorkloadBecomesReadyOnceTheProxyKnowsIt() throws {
+        let node = try Node("ready", [web])
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        try node.start()
+        // Found, but the proxy has not said that it uses the snapshot.
+        #expect(node.state(of: "/w/web")?.state == 1)
+        #expect(try node.run { node.state(of: "/w/web")?.state == 2 })
+        let workload = try #require(node.state(of: "/w/web")?.workload)
+        #expect(node.kernel.workloads[workload] != nil && node.kernel.settings.enabled == 1)
+        #expect(node.kernel.settings.root_level == 1)
+        let cookie = try NetworkNamespace.cookieOfCallingThread()
+        #expect(node.kernel.listeners[mesh_listeners_key(netns_cookie: cookie, family: 2, pad: 0)]?.count == 4)
+        // Four IPv4 listeners, one IPv6, one for tunnels; 64 dial sockets of each node pool in use.
+        let counters = try #require(try node.counters())
+        #expect(counters.handshakesTotal == 6 && counters.tunnels == 6 + 64 + 64)
+    }
+
+    @Test func newCgroupsAreFoundByTheirEventAndForgottenWhenRemoved() throws {
+        let node = try Node("event", [web])
+        try node.start()
+        #expect(try node.run { node.hellos == 1 })
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        let id = try node.cgroup.hierarchy.id(of: node.cgroup.path + "/w/web")
+        try node.kernel.tables.cgroups.put(id, mesh_cgroup(workload: 0, state: 1, pad: (0, 0, 0)))
+        var event = mesh_event()
+        event.kind = 4
+        event.value = id
+        node.interceptor?.handle(event)
+        #expect(try node.run(until: { node.kernel.cgroups[id]?.state == 2 }, milliseconds: 1_000))
+        let workload = try #require(node.kernel.cgroups[id]?.workload)
+        try node.cgroup.hierarchy.remove(node.cgroup.path + "/w/web")
+        event.kind = 5
+        node.interceptor?.handle(event)
+        #expect(try node.run(until: { node.kernel.cgroups[id] == nil }, milliseconds: 1_000))
+        #expect(node.kernel.workloads[workload] == nil)
+    }
+
+    @Test func aNamespaceGetsItsListenersAndLosesThemWithinASecondOfItsEnd() throws {
+        let named = try TestNamespace("shop")
+        let own = workload("own", .cgroup(pattern: "w/own"), addresses: ["10.0.0.3"])
+        let node = try Node("namespace", [own])
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/own")
+        try node.start()
+        #expect(try node.run { node.hellos == 1 })
+        let process = try node.runProcess(in: "/w/own", namespace: named.name)
+        let cookie = try NetworkNamespace(name: named.name).cookie()
+        let key = mesh_listeners_key(netns_cookie: cookie, family: 2, pad: 0)
+        #expect(try node.run { node.kernel.listeners[key]?.count == 4 })
+        let first = try #require(node.state(of: "/w/own")?.workload)
+        #expect(try node.run { (try node.counters()?.handshakesTotal ?? 0) >= 11 })
+        // The name goes first, then the process: nobody but the mesh's sockets is left.
+        try command("/usr/sbin/ip", "netns", "del", named.name)
+        kill(process, SIGKILL)
+        #expect(try node.run(until: { node.kernel.listeners[key] == nil }, milliseconds: 1_000))
+        #expect(try node.run { (try node.counters()?.handshakesTotal ?? 99) <= 6 })
+        // What starts there next is another workload.
+        #expect(try node.run { node.state(of: "/w/own").map { $0.workload != first && $0.state == 2 } ?? false })
+    }
+
+    @Test func aDeclaredNamespaceThatIsMissingIsWaitedFor() throws {
+        let name = "culvert-i\(getpid())-late"
+        let node = try Node("late", [workload("late", .cgroup(pattern: "w/late"), networkNamespace: name)])
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/late")
+        try node.start()
+        #expect(try node.run { node.hellos == 1 })
+        #expect(try node.run { node.reports.contains { $0.contains(name) } })
+        #expect(node.state(of: "/w/late")?.state == 1)
+        let named = try TestNamespace("late")
+        #expect(try node.run { node.state(of: "/w/late")?.state == 2 })
+        let cookie = try NetworkNamespace(name: named.name).cookie()
+        #expect(node.kernel.listeners[mesh_listeners_key(netns_cookie: cookie, family: 2, pad: 0)] != nil)
+    }
+
+    @Test func aWorkloadThatMovedElsewhereGetsListenersOnDemand() throws {
+        let named = try TestNamespace("moved")
+        let node = try Node("moved", [web])
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        _ = try node.runProcess(in: "/w/web")
+        try node.start()
+        #expect(try node.run { node.state(of: "/w/web")?.state == 2 })
+        let process = try node.runProcess(in: "/w/web", namespace: named.name)
+        usleep(200_000)
+        var event = mesh_event()
+        event.kind = 7
+        event.socket.workload = try #require(node.state(of: "/w/web")?.workload)
+        event.socket.pid = UInt32(process)
+        event.socket.netns_cookie = try NetworkNamespace(name: named.name).cookie()
+        node.interceptor?.handle(event)
+        let key = mesh_listeners_key(netns_cookie: event.socket.netns_cookie, family: 2, pad: 0)
+        #expect(try node.run(until: { node.kernel.listeners[key]?.count == 4 }, milliseconds: 1_000))
+    }
+
+    @Test func unreachableNodesAreRefusedInTheKernelUntilAProbeSucceeds() throws {
+        let node = try Node("probe", [web, workload("db", .cgroup(pattern: "x"), node: "b", addresses: ["10.0.0.2"])])
+        try node.start()
+        #expect(try node.run { node.hellos == 1 })
+        let snapshot = try #require(node.interceptor?.snapshot)
+        let b = try #require(snapshot.allNodes.first { $0.name == "b" }?.id)
+        let key = mesh_destination_key(
+            network: 0, port_be: 0, pad: 0, address: IPAddress(ipv4: 0x0a00_0002).meshAddress)
+        #expect(node.kernel.destinations[key]?.refuse_errno == 0)
+        node.interceptor?.send(.retireCertificate(principal: "unreachable \(b.rawValue)"))
+        #expect(try node.run { node.kernel.destinations[key]?.refuse_errno == UInt16(EHOSTUNREACH) })
+        node.interceptor?.send(.retireCertificate(principal: "reachable \(b.rawValue)"))
+        #expect(try node.run { node.kernel.destinations[key]?.refuse_errno == 0 })
+    }
+
+    @Test func dialPoolsAreRefilledWithinTheirBounds() throws {
+        let node = try Node("pools", [web])
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        try node.start()
+        #expect(try node.run { node.state(of: "/w/web")?.state == 2 })
+        let before = try #require(try node.counters()).tunnels
+        node.interceptor?.send(.retireCertificate(principal: "need 0"))
+        #expect(try node.run { (try node.counters()?.tunnels ?? 0) >= before + 200 })
+        // A pool that there is no reason for is not filled.
+        node.interceptor?.send(.retireCertificate(principal: "need 77"))
+        #expect(try #require(try node.counters()).tunnels == before + 200)
+    }
+
+    @Test func aNewDaemonGoesOnWithProxyListenersAndNumbers() throws {
+        let node = try Node("again", [web])
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        try node.start()
+        #expect(try node.run { node.state(of: "/w/web")?.state == 2 })
+        let workload = try #require(node.state(of: "/w/web")?.workload)
+        let pid = try #require(node.interceptor?.proxyPID)
+        let held = try #require(try node.counters()).tunnels
+        node.interceptor?.shutdown()
+        node.kernel.cgroups.journal = []
+        try node.start()
+        #expect(try node.run { node.hellos == 2 })
+        // Never refused in between: the entry was not written again.
+        #expect(node.kernel.cgroups.journal.isEmpty && node.state(of: "/w/web")?.workload == workload)
+        #expect(node.interceptor?.proxyPID == pid)
+        let counters = try #require(try node.counters())
+        #expect(counters.handshakesTotal == 6 && counters.tunnels == held)
+    }
+
+    @Test func aKilledProxyGetsEverythingAgain() throws {
+        let node = try Node("killed", [web])
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        try node.start()
+        #expect(try node.run { node.state(of: "/w/web")?.state == 2 })
+        let pid = try #require(node.interceptor?.proxyPID)
+        kill(pid, SIGKILL)
+        #expect(try node.run(until: { node.hellos == 2 }, milliseconds: 2_000))
+        let counters = try #require(try node.counters())
+        #expect(counters.handshakesTotal == 6 && counters.tunnels == 134)
+        #expect(node.state(of: "/w/web")?.state == 2)
+    }
+
+    @Test func uninstallLeavesNoProcessCgroupOrFile() throws {
+        let node = try Node("uninstall", [web])
+        try node.start()
+        #expect(try node.run { node.hellos == 1 })
+        let pid = try #require(node.interceptor?.proxyPID)
+        node.interceptor?.uninstall()
+        #expect(access("/proc/\(pid)", F_OK) != 0)
+        #expect(access(node.cgroup.hierarchy.directory(node.cgroup.path) + "/culvert", F_OK) != 0)
+        #expect(try TextFile.list(node.directory).isEmpty)
+    }
+}
