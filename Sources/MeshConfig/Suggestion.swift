@@ -1,5 +1,5 @@
 /// "did you mean": the known name that is nearest to a mistyped one.
-enum Suggestion {
+package enum Suggestion {
     /// Nil where nothing is near enough to be meant.
     static func nearest(to name: String, among known: [String]) -> String? {
         guard name.utf8.count <= lengthMax else { return nil }
@@ -14,7 +14,7 @@ enum Suggestion {
     }
 
     /// The clause for a message, or nothing.
-    static func clause(for name: String, among known: [String]) -> String {
+    package static func clause(for name: String, among known: [String]) -> String {
         nearest(to: name, among: known).map { "; did you mean `\($0)`?" } ?? ""
     }
 

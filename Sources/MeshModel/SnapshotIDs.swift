@@ -15,11 +15,21 @@ package struct SnapshotIDs: Sendable {
     /// Set in the ids of resources; the ids of running instances, which `LocalInstance` brings, are below.
     package static let resourceBit: UInt32 = 0x8000_0000
 
+    private static let counterMax: UInt32 = 0x4000_0000
+
     package init() {}
 
     /// Goes on from where the builder of `snapshot` stopped.
     package init(continuing snapshot: Snapshot) {
         let header = snapshot.header
+        // Counters that no builder reaches come from damaged or hostile bytes: begin anew rather than overflow.
+        let counters = [
+            header.nextNode, header.nextService, header.nextPrincipal, header.nextNetwork, header.nextWorkload,
+            snapshot.policyGeneration,
+        ]
+        guard counters.allSatisfy({ $0 < Self.counterMax }), snapshot.version < UInt64(Self.counterMax) << 24 else {
+            return
+        }
         nodes = NumberedNames(next: header.nextNode)
         services = NumberedNames(next: header.nextService)
         principals = NumberedNames(next: header.nextPrincipal)

@@ -134,10 +134,15 @@ struct WorkloadRecord: BitwiseCopyable {
     var serviceAccount: TextReference
     var labels: RecordRange
     var ports: RecordRange
+    /// Of a local workload only: nobody else needs it.
+    var selector: TextReference
+    var selectorNetworkNamespace: TextReference
 
     static let isLocal: UInt32 = 1
     static let isRunning: UInt32 = 2
     static let sharesAddress: UInt32 = 4
+    static let selectsUnit: UInt32 = 8
+    static let selectsNetworkNamespace: UInt32 = 16
 }
 
 struct ServiceRecord: BitwiseCopyable {
@@ -147,6 +152,7 @@ struct ServiceRecord: BitwiseCopyable {
     var namespace: TextReference
     var addresses: RecordRange
     var ports: RecordRange
+    var selector: RecordRange
 }
 
 struct LabelRecord: BitwiseCopyable {

@@ -4,8 +4,10 @@ extension SnapshotPlan {
     func encode(into encoder: inout SnapshotEncoder) {
         encodeNames(into: &encoder)
         encodeNodes(into: &encoder)
-        encodeWorkloads(into: &encoder)
-        encodeServices(into: &encoder)
+        var labels: [LabelRecord] = []
+        encodeWorkloads(into: &encoder, &labels)
+        encodeServices(into: &encoder, &labels)
+        encoder.append(labels, to: .labels)
         encodeRoutes(into: &encoder)
         encodeLocalEndpoints(into: &encoder)
         encodeOwners(into: &encoder)
@@ -43,54 +45,66 @@ extension SnapshotPlan {
             .nodesByAddress, hashes: addresses.map { SnapshotHash.mix($0.address.high, $0.address.low, 0) })
     }
 
-    private func encodeWorkloads(into encoder: inout SnapshotEncoder) {
+    private func encodeWorkloads(into encoder: inout SnapshotEncoder, _ labels: inout [LabelRecord]) {
         var records: [WorkloadRecord] = []
-        var labels: [LabelRecord] = []
         var ports: [UInt16] = []
         var labelRange = RecordRange()
         var portRange = RecordRange()
         for (index, workload) in workloads.enumerated() {
             let resource = workload.resource
             if isFirstOfResource(index) {
-                let own = resource.labels.sorted { $0.key < $1.key }
-                labelRange = RecordRange(first: UInt32(labels.count), count: UInt32(own.count))
-                labels += own.map {
-                    LabelRecord(key: encoder.reference(to: $0.key), value: encoder.reference(to: $0.value))
-                }
+                labelRange = encodeLabels(resource.labels, into: &encoder, &labels)
                 let served = Set(resource.ports).sorted()
                 portRange = RecordRange(first: UInt32(ports.count), count: UInt32(served.count))
                 ports += served
             }
+            let selector = workload.localSelector
             records.append(
                 WorkloadRecord(
                     id: workload.id, principal: workload.principal, node: workload.node, network: workload.network,
                     networkNamespace: workload.instance?.networkNamespace.rawValue ?? 0,
                     flags: (workload.isLocal ? WorkloadRecord.isLocal : 0)
                         | (workload.instance != nil ? WorkloadRecord.isRunning : 0)
-                        | (workload.sharesAddress ? WorkloadRecord.sharesAddress : 0),
+                        | (workload.sharesAddress ? WorkloadRecord.sharesAddress : 0)
+                        | selector.flags,
                     cgroupID: workload.instance?.cgroupID ?? 0,
                     address4: AddressRecord(resource.addresses.first(where: \.isIPv4)),
                     address6: AddressRecord(resource.addresses.first { !$0.isIPv4 }),
                     name: encoder.reference(to: resource.name),
                     namespace: encoder.reference(to: resource.namespace),
                     serviceAccount: encoder.reference(to: resource.serviceAccount), labels: labelRange,
-                    ports: portRange))
+                    ports: portRange, selector: encoder.reference(to: selector.text),
+                    selectorNetworkNamespace: encoder.reference(to: selector.networkNamespace)))
         }
         encoder.append(records, to: .workloads)
-        encoder.append(labels, to: .labels)
         encoder.append(ports, to: .ports)
         encoder.appendTable(.workloadsByID, hashes: workloads.map { SnapshotHash.mix(UInt64($0.id)) })
     }
 
-    private func encodeServices(into encoder: inout SnapshotEncoder) {
-        let candidates = WorkloadsByLabel(self)
+    private func encodeLabels(
+        _ own: [String: String], into encoder: inout SnapshotEncoder, _ labels: inout [LabelRecord]
+    ) -> RecordRange {
+        let range = RecordRange(first: UInt32(labels.count), count: UInt32(own.count))
+        for label in own.sorted(by: { $0.key < $1.key }) {
+            labels.append(
+                LabelRecord(key: encoder.reference(to: label.key), value: encoder.reference(to: label.value)))
+        }
+        return range
+    }
+
+    private func encodeServices(into encoder: inout SnapshotEncoder, _ labels: inout [LabelRecord]) {
+        // One workload of each resource, those that serve and have an address.
+        let candidates = workloads.indices.filter {
+            isFirstOfResource($0) && workloads[$0].serves && !workloads[$0].resource.addresses.isEmpty
+        }
+        let byLabel = WorkloadsByLabel(candidates.map { workloads[$0].resource })
         var records: [ServiceRecord] = []
         var addresses: [AddressRecord] = []
         var ports: [ServicePortRecord] = []
         var endpoints: [UInt32] = []
         for service in services {
             let resource = service.resource
-            let chosen = candidates.selected(by: resource)
+            let chosen = byLabel.selected(by: resource).map { candidates[$0] }
             let firstPort = ports.count
             var seen: Set<UInt16> = []
             for port in resource.ports where seen.insert(port.port).inserted {
@@ -108,7 +122,8 @@ extension SnapshotPlan {
                     namespace: encoder.reference(to: resource.namespace),
                     addresses: RecordRange(
                         first: UInt32(addresses.count), count: UInt32(resource.virtualAddresses.count)),
-                    ports: RecordRange(first: UInt32(firstPort), count: UInt32(ports.count - firstPort))))
+                    ports: RecordRange(first: UInt32(firstPort), count: UInt32(ports.count - firstPort)),
+                    selector: encodeLabels(resource.selector, into: &encoder, &labels)))
             addresses += resource.virtualAddresses.map { AddressRecord($0) }
         }
         encoder.append(records, to: .services)
@@ -191,6 +206,17 @@ extension SnapshotPlan {
 }
 
 extension SnapshotPlan.Workload {
+    /// The selector, for workloads of this node.
+    fileprivate var localSelector: (text: String, networkNamespace: String, flags: UInt32) {
+        guard isLocal else { return ("", "", 0) }
+        let network = resource.selector.networkNamespace
+        let flags = network == nil ? 0 : WorkloadRecord.selectsNetworkNamespace
+        switch resource.selector.processes {
+        case .cgroup(let pattern): return (pattern, network ?? "", flags)
+        case .systemdUnit(let unit): return (unit, network ?? "", flags | WorkloadRecord.selectsUnit)
+        }
+    }
+
     /// The ports under which its addresses are known; 0 is any.
     fileprivate var keyPorts: [UInt16] { sharesAddress ? resource.ports : [0] }
 }
@@ -223,37 +249,5 @@ private struct UniqueRecords<Record: BitwiseCopyable, Key: Hashable> {
         guard keys.insert(key).inserted else { return }
         records.append(record)
         hashes.append(hash)
-    }
-}
-
-/// Finds a service's workloads without looking at all of them.
-private struct WorkloadsByLabel {
-    private struct Key: Hashable {
-        var namespace: String
-        var label: String
-        var value: String
-    }
-
-    private let plan: SnapshotPlan
-    private var indices: [Key: [Int]] = [:]
-
-    /// Takes one workload of each resource, those that serve and have an address.
-    init(_ plan: SnapshotPlan) {
-        self.plan = plan
-        for (index, workload) in plan.workloads.enumerated()
-        where plan.isFirstOfResource(index) && workload.serves && !workload.resource.addresses.isEmpty {
-            for label in workload.resource.labels {
-                let key = Key(namespace: workload.resource.namespace, label: label.key, value: label.value)
-                indices[key, default: []].append(index)
-            }
-        }
-    }
-
-    func selected(by service: ServiceResource) -> [Int] {
-        let lists = service.selector.map {
-            indices[Key(namespace: service.namespace, label: $0.key, value: $0.value)] ?? []
-        }
-        guard let shortest = lists.min(by: { $0.count < $1.count }) else { return [] }
-        return shortest.filter { service.selects(plan.workloads[$0].resource) }
     }
 }

@@ -95,11 +95,11 @@ struct SnapshotSections {
         try check(principals, "principals") { isText($0.uri) }
         try check(workloads, "workloads") {
             isText($0.name) && isText($0.namespace) && isText($0.serviceAccount) && labels.contains($0.labels)
-                && ports.contains($0.ports)
+                && ports.contains($0.ports) && isText($0.selector) && isText($0.selectorNetworkNamespace)
         }
         try check(services, "services") {
             isText($0.name) && isText($0.namespace) && virtualAddresses.contains($0.addresses)
-                && servicePorts.contains($0.ports)
+                && servicePorts.contains($0.ports) && labels.contains($0.selector)
         }
         try check(labels, "labels") { isText($0.key) && isText($0.value) }
         try check(servicePorts, "servicePorts") { endpoints.contains($0.endpoints) }
@@ -133,6 +133,14 @@ struct SnapshotSections {
 
     func string(_ reference: TextReference) -> String {
         String(decoding: bytes(of: reference), as: UTF8.self)
+    }
+
+    func labels(in range: RecordRange) -> [String: String] {
+        var result: [String: String] = [:]
+        for index in Int(range.first)..<Int(range.first) + Int(range.count) {
+            result[string(labels[index].key)] = string(labels[index].value)
+        }
+        return result
     }
 
     func bytes(of reference: TextReference) -> UnsafeRawBufferPointer {

@@ -31,14 +31,17 @@ package struct WorkloadView: Sendable {
     package var serviceAccount: String { snapshot.sections.string(record.serviceAccount) }
     package var key: ResourceName { ResourceName(namespace: namespace, name: name) }
 
-    package var labels: [String: String] {
-        let range = record.labels
-        var labels: [String: String] = [:]
-        for index in Int(range.first)..<Int(range.first) + Int(range.count) {
-            let label = snapshot.sections.labels[index]
-            labels[snapshot.sections.string(label.key)] = snapshot.sections.string(label.value)
-        }
-        return labels
+    package var labels: [String: String] { snapshot.sections.labels(in: record.labels) }
+
+    /// Of a workload of this node; nil for others, whose selectors mean nothing here.
+    package var selector: WorkloadSelector? {
+        guard isLocal else { return nil }
+        let text = snapshot.sections.string(record.selector)
+        let hasNetworkNamespace = record.flags & WorkloadRecord.selectsNetworkNamespace != 0
+        return WorkloadSelector(
+            record.flags & WorkloadRecord.selectsUnit != 0 ? .systemdUnit(text) : .cgroup(pattern: text),
+            networkNamespace: hasNetworkNamespace
+                ? snapshot.sections.string(record.selectorNetworkNamespace) : nil)
     }
 
     /// The ports that the resource declares.
@@ -72,6 +75,9 @@ package struct ServiceView: Sendable {
             return ServiceResource.Port(port.port, targetPort: port.targetPort)
         }
     }
+
+    /// Labels that its endpoints carry.
+    package var selector: [String: String] { snapshot.sections.labels(in: record.selector) }
 
     /// Who serves `port`; empty where the service has no such port.
     package func endpoints(port: UInt16) -> EndpointList {

@@ -73,6 +73,17 @@ import Testing
             try checkPrincipals(snapshot, model)
             try checkServices(snapshot, model)
             try checkWorkloads(snapshot, model)
+            // What a meshd that starts with broken files knows from disk.
+            var next = SnapshotBuilder(
+                localNode: RandomResources.localNode, trustDomain: RandomResources.trustDomain,
+                ids: SnapshotIDs(continuing: snapshot))
+            let again = try next.build(ResourceSet(of: snapshot), instances: world.instances)
+            #expect(again.policyGeneration == snapshot.policyGeneration)
+            checkRoutes(again, model)
+            try checkPrincipals(again, model)
+            try checkServices(again, model)
+            try checkWorkloads(again, model)
+            #expect(ResourceSet(of: again) == ResourceSet(of: snapshot))
         }
     }
 
