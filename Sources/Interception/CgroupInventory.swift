@@ -66,7 +66,7 @@ package struct CgroupInventory {
         var scan = Scan()
         var taken: [String: ResourceName] = [:]
         for workload in workloads.sorted(by: { $0.key < $1.key }) {
-            let pattern = CgroupPattern(workload.selector.processes, root: root)
+            let pattern = pattern(workload)
             guard isBelowRoot(pattern) else {
                 scan.problems.append(.outsideRoot(workload.key, pattern: pattern.description, root: root))
                 continue
@@ -95,7 +95,7 @@ package struct CgroupInventory {
         var patterns: [String] = []
         var problems: [Problem] = []
         for workload in workloads.sorted(by: { $0.key < $1.key }) {
-            let pattern = CgroupPattern(workload.selector.processes, root: root)
+            let pattern = pattern(workload)
             guard isBelowRoot(pattern) else { continue }
             for text in pattern.fixedDepths where !patterns.contains(text) {
                 if text.utf8.count >= sizeMax {
@@ -113,6 +113,15 @@ package struct CgroupInventory {
     }
 
     // MARK: private
+
+    private func pattern(_ workload: WorkloadResource) -> CgroupPattern {
+        var processes = workload.selector.processes
+        // People name absolute ones by their directory too.
+        if case .cgroup(let text) = processes, text.hasPrefix("/") {
+            processes = .cgroup(pattern: hierarchy.path(of: text))
+        }
+        return CgroupPattern(processes, root: root)
+    }
 
     private func isBelowRoot(_ pattern: CgroupPattern) -> Bool {
         let above = root.split(separator: "/").map(String.init)

@@ -8,7 +8,7 @@ package import ProxyControl
 /// keeps maps, sockets and proxy in step. Everything happens on the reactor's thread.
 package final class Interceptor {
     package struct Configuration {
-        /// Absolute from the cgroup hierarchy's root; workloads lie below.
+        /// Workloads lie below. Its directory, or its path from the hierarchy's root; empty for all of it.
         package var cgroupRoot: String
         /// Kept until reboot: numbers, control socket.
         package var runtimeDirectory: String
@@ -19,9 +19,10 @@ package final class Interceptor {
         package var environment: [String] = []
         package var proxyUID: UInt32
         package var proxyGID: UInt32
-        /// Absolute; nil: <cgroupRoot>/culvert/proxy. Another where a service manager starts the proxy.
-        package var proxyCgroup: String?
+        /// False where a service manager starts the proxy.
         package var startsProxy = true
+        /// Where a proxy of the service manager's may run; else it is in <cgroupRoot>/culvert/proxy.
+        package var proxyUnitPattern = "/system.slice/**/culvert-proxy@*.service"
         package var loops: UInt16 = 1
         package var failureOpen = false
         package var ports = MeshSockets.Ports()
@@ -36,7 +37,7 @@ package final class Interceptor {
         package init(
             cgroupRoot: String, runtimeDirectory: String, executable: String, proxyUID: UInt32, proxyGID: UInt32
         ) {
-            self.cgroupRoot = cgroupRoot == "/" ? "" : cgroupRoot
+            self.cgroupRoot = cgroupRoot
             self.runtimeDirectory = runtimeDirectory
             self.executable = executable
             self.proxyUID = proxyUID
@@ -71,6 +72,7 @@ package final class Interceptor {
     let callbacks: Callbacks
     let reactor: Reactor
     let hierarchy: CgroupHierarchy
+    let cgroups: MeshCgroups
     let inventory: CgroupInventory
     let namespaces: NamespaceTable
     let instances: LocalInstances
@@ -101,8 +103,8 @@ package final class Interceptor {
         self.callbacks = callbacks
         self.reactor = reactor
         hierarchy = try CgroupHierarchy.locate()
-        let cgroups = MeshCgroups(root: configuration.cgroupRoot)
-        inventory = CgroupInventory(hierarchy: hierarchy, root: configuration.cgroupRoot)
+        cgroups = MeshCgroups(root: configuration.cgroupRoot, hierarchy)
+        inventory = CgroupInventory(hierarchy: hierarchy, root: cgroups.root)
         try TextFile.createDirectory(configuration.runtimeDirectory)
         let identities = IdentityKeeper(
             try IdentityStore(path: configuration.runtimeDirectory + "/identities"))
@@ -174,7 +176,7 @@ package final class Interceptor {
         shutdown()
         supervisor.endProxy()
         unlink(configuration.runtimeDirectory + "/identities")
-        MeshCgroups(root: configuration.cgroupRoot).remove(hierarchy)
+        cgroups.remove(hierarchy)
     }
 
     // MARK: private
@@ -184,7 +186,8 @@ package final class Interceptor {
             executable: configuration.proxyExecutable ?? configuration.executable,
             controlDirectory: configuration.runtimeDirectory + "/proxy",
             uid: configuration.proxyUID, gid: configuration.proxyGID,
-            cgroup: configuration.proxyCgroup ?? MeshCgroups(root: configuration.cgroupRoot).proxy,
+            cgroup: configuration.startsProxy
+                ? cgroups.proxy : configuration.proxyUnitPattern,
             hierarchy: hierarchy)
         result.environment = configuration.environment
         result.startsProxy = configuration.startsProxy
@@ -196,28 +199,32 @@ package final class Interceptor {
         settings.version = UInt8(MESH_ABI_VERSION)
         settings.enabled = 1
         settings.handover_per_workload_max = configuration.handoversPerWorkloadMax
-        settings.sockets_cgroup_id = try hierarchy.id(of: MeshCgroups(root: configuration.cgroupRoot).sockets)
+        settings.sockets_cgroup_id = try hierarchy.id(of: cgroups.sockets)
         settings.beat_stale_ns = configuration.beatStaleMilliseconds * 1_000_000
         settings.node_netns_cookie = try NetworkNamespace.cookieOfCallingThread()
         settings.outbound_port_be = configuration.ports.outbound.bigEndian
         settings.inbound_port_be = configuration.inboundPort.bigEndian
         settings.tunnel_port_be = configuration.ports.tunnel.bigEndian
         settings.dns_port_be = configuration.dnsPort.bigEndian
-        settings.root_level = UInt32(configuration.cgroupRoot.split(separator: "/").count)
+        settings.root_level = UInt32(cgroups.root.split(separator: "/").count)
         return settings
     }
 }
 
 /// The mesh's own cgroups under a node's root.
 package struct MeshCgroups: Equatable, Sendable {
+    /// The node's, from the hierarchy's root.
+    package let root: String
     package let own: String
     /// The socket maker's, alone in it: where the socket option programs attach.
     package let sockets: String
     package let proxy: String
     package let meshd: String
 
-    package init(root: String) {
-        own = (root == "/" ? "" : root) + "/culvert"
+    /// `root` as in the configuration.
+    package init(root: String, _ hierarchy: CgroupHierarchy) {
+        self.root = hierarchy.path(of: root)
+        own = (self.root == "/" ? "" : self.root) + "/culvert"
         sockets = own + "/sockets"
         proxy = own + "/proxy"
         meshd = own + "/meshd"

@@ -12,7 +12,8 @@ package final class ProxySupervisor {
         package var controlDirectory: String
         package var uid: UInt32
         package var gid: UInt32
-        /// Absolute from the hierarchy's root; only a process in it is taken for the proxy.
+        /// Absolute from the hierarchy's root; only a process in it is taken for the proxy. A `CgroupPattern` where a
+        /// service manager starts the proxy.
         package var cgroup: String
         package var hierarchy: CgroupHierarchy
         package var environment: [String] = []
@@ -94,7 +95,7 @@ package final class ProxySupervisor {
     package func start() throws(IOError) {
         // A proxy that ends is then ours to reap, whoever started it below us.
         try OwnProcess.becomeSubreaper()
-        try configuration.hierarchy.create(configuration.cgroup)
+        if configuration.startsProxy { try configuration.hierarchy.create(configuration.cgroup) }
         listener = try ControlListener(
             directory: configuration.controlDirectory, group: configuration.gid, reactor: reactor
         ) { [weak self] connection in self?.accept(connection) }
@@ -198,11 +199,20 @@ package final class ProxySupervisor {
         guard channel == nil, let running else { return }
         callbacks.report(.init(.error, "proxy \(running.process.pid) \(fault): ending it"))
         // Its end is seen by the watch, which starts the next.
-        try? running.process.signal(SIGKILL)
+        do throws(IOError) { try running.process.signal(SIGKILL) } catch {
+            callbacks.report(.init(.error, "can't end proxy \(running.process.pid): \(error)"))
+            awaitReconnect()
+        }
+    }
+
+    private func isProxyCgroup(_ path: String) -> Bool {
+        configuration.startsProxy
+            ? path == configuration.cgroup : CgroupPattern(absolute: configuration.cgroup).matches(path)
     }
 
     private func leftovers() throws(IOError) -> [Int32] {
-        try configuration.hierarchy.processes(in: configuration.cgroup).filter { $0 > 0 }
+        if !configuration.startsProxy { return running.map { [$0.process.pid] } ?? [] }
+        return try configuration.hierarchy.processes(in: configuration.cgroup).filter { $0 > 0 }
     }
 
     private func killAll() {
@@ -211,7 +221,7 @@ package final class ProxySupervisor {
             for pid in pids {
                 guard let process = try? ChildProcess(pid: pid) else { continue }
                 // Between reading the list and opening it, the number may have come to mean another process.
-                guard (try? CgroupHierarchy.path(ofProcess: pid)) == configuration.cgroup else { continue }
+                guard let path = try? CgroupHierarchy.path(ofProcess: pid), isProxyCgroup(path) else { continue }
                 try? process.signal(SIGKILL)
                 _ = process.awaitEnd(milliseconds: 20)
                 _ = process.reap()
@@ -224,7 +234,7 @@ package final class ProxySupervisor {
     private func accept(_ connection: consuming SeqpacketSocket) {
         guard let peer = try? connection.peer(), let process = try? ChildProcess(pid: peer.pid) else { return }
         let cgroup = try? CgroupHierarchy.path(ofProcess: peer.pid)
-        guard peer.uid == configuration.uid, cgroup == configuration.cgroup else {
+        guard peer.uid == configuration.uid, let cgroup, isProxyCgroup(cgroup) else {
             return callbacks.report(
                 .init(
                     .warning,

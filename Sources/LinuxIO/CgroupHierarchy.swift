@@ -26,6 +26,14 @@ package struct CgroupHierarchy: Equatable, Sendable {
         return CgroupHierarchy(mountPoint: found)
     }
 
+    /// The cgroup that people name by its directory or by its path from the hierarchy's root.
+    package func path(of name: String) -> String {
+        var path = name
+        if name == mountPoint || name.hasPrefix(mountPoint + "/") { path.removeFirst(mountPoint.count) }
+        while path.hasSuffix("/") { path.removeLast() }
+        return path.isEmpty ? "/" : path
+    }
+
     package func directory(_ path: String) -> String { path == "/" ? mountPoint : mountPoint + path }
 
     /// The number that the kernel side knows it by. On cgroup v2 that is the directory's inode number (64-bit kernels).

@@ -40,10 +40,10 @@ private final class Node {
     }
 
     func start() throws {
-        let cgroups = MeshCgroups(root: cgroup.path)
+        let cgroups = MeshCgroups(root: cgroup.path, cgroup.hierarchy)
         try cgroups.prepare(cgroup.hierarchy, movesCaller: false)
         var configuration = Interceptor.Configuration(
-            cgroupRoot: cgroup.path, runtimeDirectory: directory, executable: try meshdPath(), proxyUID: 65_534,
+            cgroupRoot: cgroup.hierarchy.directory(cgroup.path), runtimeDirectory: directory, executable: try meshdPath(), proxyUID: 65_534,
             proxyGID: 65_534)
         configuration.marksSockets = false
         configuration.proxyExecutable = try meshdPath().replacingSuffix("meshd", "interception-fixture")

@@ -48,7 +48,8 @@ func workload(
         }
         let inventory = CgroupInventory(hierarchy: top.hierarchy, root: top.path)
         let scan = inventory.scan([
-            workload("all", .cgroup(pattern: "w/*")), workload("unit", .systemdUnit("web.service")),
+            workload("all", .cgroup(pattern: top.hierarchy.directory(top.path) + "/w/*")),
+            workload("unit", .systemdUnit("web.service")),
             workload("sockets", .cgroup(pattern: "*/sockets")), workload("none", .cgroup(pattern: "w/three")),
             workload("outside", .cgroup(pattern: "/elsewhere")),
         ])
