@@ -87,7 +87,9 @@ package final class Interceptor {
     var unreachable: [NodeID: Int32] = [:]
     var readiness = Readiness()
     var sentSnapshot: UInt64?
-    var problems: Set<String> = []
+    var patternProblems: [CgroupInventory.Problem] = []
+    var scanProblems: [String] = []
+    var reportedProblems: Set<String> = []
     var timers: [Reactor.TimerID] = []
     var instanceWatch: Reactor.WatchID?
     var isRescanDue = false
@@ -117,8 +119,7 @@ package final class Interceptor {
         if !configuration.marksSockets { makerConfiguration.arguments.append("--without-kernel-programs") }
         maker = SocketMaker(makerConfiguration)
         sockets = MeshSockets(
-            maker: maker, namespaces: namespaces, reactor: reactor, ports: configuration.ports,
-            report: callbacks.report)
+            maker: maker, namespaces: namespaces, reactor: reactor, ports: configuration.ports)
     }
 
     /// Turns the programs on, then adopts or starts the proxy. Call `setWorkloads` first: what it finds is refused, not
@@ -146,7 +147,9 @@ package final class Interceptor {
     package var proxyStarts: Int { supervisor?.startCount ?? 0 }
     package var runningInstances: [LocalInstances.Instance] { instances.all }
     /// What an operator should set right, for `meshctl check`.
-    package var currentProblems: [String] { problems.sorted() }
+    package var currentProblems: [String] {
+        (scanProblems + instances.all.compactMap(\.problem) + sockets.problems.values).sorted()
+    }
     package var unreachableNodes: [NodeID: Int32] { unreachable }
 
     /// Sends to the proxy, if there is one (certificates, drain, report): a new one gets all by `proxyConnected`.

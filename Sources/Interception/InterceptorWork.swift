@@ -14,7 +14,8 @@ extension Interceptor {
         try kernel.setPatterns(planned.patterns)
         // Marked before the scan and not found by it: of a pattern that is no more.
         let marked = try kernel.markedCgroups()
-        let found = try scan(planned.problems)
+        patternProblems = planned.problems
+        let found = try scan()
         try kernel.unmark(marked.subtracting(found))
     }
 
@@ -28,6 +29,7 @@ extension Interceptor {
         let running = snapshot.allWorkloads.filter { $0.isLocal && $0.isRunning }.map(\.id)
         readiness.note(running, version: snapshot.version)
         try refreshKernel()
+        reportProblems()
     }
 
     /// Kernel events: those of other kinds are ignored.
@@ -53,17 +55,18 @@ extension Interceptor {
 
     func rescan() {
         guard !isStopped else { return }
+        sockets.retryFailed()
         attempt { () throws(IOError) in _ = try scan() }
     }
 
     /// Looks at the cgroups and takes over what changed; the ids of those found.
-    private func scan(_ more: [CgroupInventory.Problem] = []) throws(IOError) -> Set<UInt64> {
+    private func scan() throws(IOError) -> Set<UInt64> {
         let result = inventory.scan(workloads)
         let ids = Set(result.found.map(\.id))
         let fresh = ids.filter { instances.instance(cgroup: $0) == nil }
         for id in fresh { if let known = try kernel.readyWorkload(cgroup: id) { readiness.noteReady(known) } }
         try kernel.markNotReady(Array(fresh))
-        note(problems: (result.problems + more).map(\.description))
+        scanProblems = (result.problems + patternProblems).map(\.description)
         take(try instances.update(result.found))
         return ids
     }
@@ -87,7 +90,7 @@ extension Interceptor {
     }
 
     private func take(_ changes: LocalInstances.Changes) {
-        for text in changes.problems { note(problems: [text]) }
+        reportProblems()
         for workload in changes.gone {
             // What it sent before its end may still be on its way; a second is what the sockets may outlive it.
             _ = reactor.schedule(afterMilliseconds: 500) { [weak self] in self?.send(.workloadGone(workload)) }
@@ -225,12 +228,11 @@ extension Interceptor {
 
     // MARK: problems
 
-    private func note(problems texts: [String]) {
-        for text in texts where !problems.contains(text) {
-            if problems.count > 256 { problems = [] }
-            problems.insert(text)
-            callbacks.report(.init(.warning, text))
-        }
+    /// Each when it comes; those that have gone are forgotten and would be reported again.
+    private func reportProblems() {
+        let now = Set(currentProblems)
+        for text in now.subtracting(reportedProblems).sorted() { callbacks.report(.init(.warning, text)) }
+        reportedProblems = now
     }
 
     private func attempt(_ body: () throws(IOError) -> Void) {

@@ -13,6 +13,8 @@ package final class LocalInstances {
         /// False while the declared namespace does not exist: its connections are refused so long.
         package var isResolved: Bool
         package var isPopulated: Bool
+        /// Why it can't be ready.
+        package var problem: String?
         fileprivate var declaredNamespace: String?
         fileprivate var watch: FileWatch.WatchID?
         /// Until when its namespace is looked at again: a process may enter its namespace after its cgroup.
@@ -34,7 +36,6 @@ package final class LocalInstances {
         package var appeared: [UInt64] = []
         /// Their connections are to be closed.
         package var gone: [WorkloadID] = []
-        package var problems: [String] = []
     }
 
     private let hierarchy: CgroupHierarchy
@@ -156,7 +157,7 @@ package final class LocalInstances {
         do throws(IOError) {
             instance.watch = try events.add(hierarchy.directory(found.path) + "/cgroup.events", .modified)
         } catch {
-            changes.problems.append("can't watch cgroup \(found.path): \(error)")
+            instance.problem = "can't watch cgroup \(found.path): \(error)"
         }
         byCgroup[found.id] = instance
         resolve(found.id, &changes)
@@ -179,9 +180,10 @@ package final class LocalInstances {
             // An empty cgroup without a declaration counts as the node's until something runs in it: for most that is
             // right at once, and the others' first connection elsewhere is reported by the connect hook.
             instance.isResolved = true
+            instance.problem = nil
         } catch {
             instance.isResolved = instance.declaredNamespace == nil
-            changes.problems.append("workload \(instance.resource) (\(instance.path)): \(error)")
+            instance.problem = "workload \(instance.resource) (\(instance.path)): \(error)"
         }
         byCgroup[cgroup] = instance
         if before != (instance.networkNamespace, instance.isResolved) { changes.isChanged = true }

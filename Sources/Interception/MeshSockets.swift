@@ -57,7 +57,6 @@ package final class MeshSockets {
     private let namespaces: NamespaceTable
     private let reactor: Reactor
     private let ports: Ports
-    private let report: InterceptionReporter
 
     private var channel: ProxyChannel?
     private var loops: UInt16 = 1
@@ -69,18 +68,17 @@ package final class MeshSockets {
     private var prepared: Set<NetworkNamespaceID> = []
     /// Namespaces without IPv6 loopback.
     private var withoutIPv6: Set<NetworkNamespaceID> = []
-    private var reported: Set<String> = []
+    /// What could not be made, by what it is: gone when it could.
+    package private(set) var problems: [String: String] = [:]
     private var wanted = Wanted()
 
     package init(
-        maker: SocketMaker, namespaces: NamespaceTable, reactor: Reactor, ports: Ports,
-        report: @escaping InterceptionReporter
+        maker: SocketMaker, namespaces: NamespaceTable, reactor: Reactor, ports: Ports
     ) {
         self.maker = maker
         self.namespaces = namespaces
         self.reactor = reactor
         self.ports = ports
-        self.report = report
     }
 
     package var listenerCount: Int { listeners.count }
@@ -116,6 +114,11 @@ package final class MeshSockets {
         reconcile()
     }
 
+    /// Tries again what could not be made, as a port may be free by now.
+    package func retryFailed() {
+        if !problems.isEmpty { reconcile() }
+    }
+
     /// The proxy asks for dial sockets.
     package func need(_ pool: DialPool, count: UInt32) {
         guard wantedPools().contains(pool) else {
@@ -133,6 +136,7 @@ package final class MeshSockets {
         wanted.namespaces[id] = nil
         prepared.remove(id)
         withoutIPv6.remove(id)
+        problems = problems.filter { !$0.key.hasSuffix(" \(id.rawValue)") && !$0.key.contains(" \(id.rawValue),") }
         listeners = listeners.filter { $0.key.networkNamespace != id }
         filled = filled.filter { $0.networkNamespace != id }
         outstanding = outstanding.filter { $0.key.networkNamespace != id }
@@ -177,11 +181,13 @@ package final class MeshSockets {
 
     private func prepare(_ id: NetworkNamespaceID) {
         guard !prepared.contains(id) else { return }
+        let subject = "network namespace \(id.rawValue)"
         do throws(IOError) {
             let cookie = try maker.prepare(namespaces.open(id), reservedPorts: ports.reserved)
             if cookie == namespaces.cookie(of: id) { prepared.insert(id) }
+            problems[subject] = nil
         } catch {
-            complain("network namespace \(id.rawValue): \(error)")
+            problems[subject] = "\(subject): \(error)"
         }
     }
 
@@ -196,10 +202,12 @@ package final class MeshSockets {
             if listeners[key] == nil { missing.append(key) }
         }
         if missing.isEmpty { return }
+        let subject = "network namespace \(id.rawValue), \(address)"
         do throws(IOError) {
             let namespace = try namespaces.open(id)
             let made = try maker.listeners(on: address, in: namespace, id: id, count: UInt16(missing.count))
             guard made.cookie == namespaces.cookie(of: id) else { return }
+            problems[subject] = nil
             deliver(made, missing)
         } catch {
             if !address.address.isIPv4, kind == .outbound,
@@ -207,7 +215,7 @@ package final class MeshSockets {
             {
                 withoutIPv6.insert(id)
             } else {
-                complain("network namespace \(id.rawValue): \(error)")
+                problems[subject] = "\(subject): \(error)"
             }
         }
     }
@@ -253,14 +261,16 @@ package final class MeshSockets {
 
     /// False when it is worth another try.
     private func deliver(_ pool: DialPool, _ count: UInt16, to channel: ProxyChannel) -> Bool {
+        let subject = "dial sockets of network namespace \(pool.networkNamespace.rawValue)"
         do throws(IOError) {
             let namespace = try namespaces.open(pool.networkNamespace)
             var made = try maker.dialSockets(pool, count: count, in: namespace)
             guard made.cookie == namespaces.cookie(of: pool.networkNamespace) else { return true }
+            problems[subject] = nil
             channel.send(.dialSockets(pool: pool), made.sockets.takeFirst(Int(count)))
             return true
         } catch {
-            complain("dial sockets of network namespace \(pool.networkNamespace.rawValue): \(error)")
+            problems[subject] = "\(subject): \(error)"
             // Without IPv6 in the kernel no try helps.
             if error.code == EAFNOSUPPORT { return true }
             retryLater(milliseconds: 200)
@@ -274,11 +284,5 @@ package final class MeshSockets {
             self?.retry = nil
             self?.fillPools()
         }
-    }
-
-    /// Each fault once, until something else is wrong.
-    private func complain(_ text: String) {
-        if reported.count > 256 { reported = [] }
-        if reported.insert(text).inserted { report(.init(.error, text)) }
     }
 }

@@ -25,9 +25,14 @@ package final class ProxyChannel {
         }
     }
 
+    /// Keys travel in messages: no copy of them is left in freed memory.
     private final class Pending {
-        let bytes: [UInt8]
+        private(set) var bytes: [UInt8]
         let descriptors: DescriptorBatch
+
+        deinit {
+            bytes.withUnsafeMutableBytes { if let base = $0.baseAddress { explicit_bzero(base, $0.count) } }
+        }
 
         init(bytes: [UInt8], descriptors: consuming DescriptorBatch) {
             self.bytes = bytes
@@ -78,27 +83,28 @@ package final class ProxyChannel {
     @discardableResult
     package func send(_ message: SupervisorMessage, _ descriptors: consuming DescriptorBatch = .init()) -> Bool {
         guard isOpen else { return false }
-        let bytes = message.encode()
-        guard bytes.count <= ControlLimits.bodyBytesMax, descriptors.count <= ControlLimits.descriptorsMax else {
+        let next = Pending(bytes: message.encode(), descriptors: descriptors)
+        let count = next.bytes.count
+        guard count <= ControlLimits.bodyBytesMax, next.descriptors.count <= ControlLimits.descriptorsMax else {
             end(.failed(IOError("sendmsg", code: EMSGSIZE)))
             return false
         }
         if queue.isEmpty {
             do throws(IOError) {
-                if try socket.send(bytes, descriptors: descriptors) { return true }
+                if try socket.send(next.bytes, descriptors: next.descriptors) { return true }
             } catch {
                 end(.failed(error))
                 return false
             }
         }
         guard queue.count - queueStart < ProxyChannel.queuedMessagesMax,
-            queuedBytes + bytes.count <= ProxyChannel.queuedBytesMax
+            queuedBytes + count <= ProxyChannel.queuedBytesMax
         else {
             end(.queueFull)
             return false
         }
-        queue.append(Pending(bytes: bytes, descriptors: descriptors))
-        queuedBytes += bytes.count
+        queue.append(next)
+        queuedBytes += count
         if let watch { try? reactor.change(watch, to: [.read, .write]) }
         return true
     }

@@ -1,5 +1,6 @@
 import Glibc
 import LinuxIO
+import MeshModel
 import Testing
 
 /// A network namespace made by iproute2, removed at the end.
@@ -81,4 +82,31 @@ func meshdPath() throws -> String {
     let path = "/\(directory)/meshd"
     try #require(access(path, X_OK) == 0, "no meshd at \(path): run swift build")
     return path
+}
+
+/// A listener as an application has it, without SO_REUSEPORT, in the calling thread's network namespace.
+final class PlainListener {
+    private let descriptor: FileDescriptor
+
+    init(_ address: SocketAddress) throws {
+        let number = socket(AF_INET, 1, 0)
+        try #require(number >= 0)
+        descriptor = FileDescriptor(owning: number)
+        withTarget(address) { #expect(bind(number, $0, $1) == 0) }
+        #expect(listen(number, 1) == 0)
+    }
+}
+
+func withTarget<Result>(
+    _ address: SocketAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
+) -> Result {
+    var target = sockaddr_in()
+    target.sin_family = sa_family_t(AF_INET)
+    target.sin_port = address.port.bigEndian
+    target.sin_addr.s_addr = address.address.ipv4.bigEndian
+    return withUnsafePointer(to: &target) { pointer in
+        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+        }
+    }
 }

@@ -202,6 +202,18 @@ extension String {
         #expect(try node.run(until: { node.kernel.listeners[key]?.count == 4 }, milliseconds: 1_000))
     }
 
+    @Test func aTakenPortIsReportedUntilItIsFree() throws {
+        let node = try Node("port", [web])
+        try command("/usr/sbin/ip", "link", "set", "lo", "up")
+        var squatter: PlainListener? = try PlainListener(SocketAddress(IPAddress(ipv4: 0x7f4d_0001), 15001))
+        try node.start()
+        #expect(try node.run { node.reports.contains { $0.contains("bind") && $0.contains("127.77.0.1:15001") } })
+        #expect(node.interceptor?.currentProblems.isEmpty == false)
+        #expect(squatter != nil)
+        squatter = nil
+        #expect(try node.run(until: { node.interceptor?.currentProblems.isEmpty ?? false }, milliseconds: 8_000))
+    }
+
     @Test func unreachableNodesAreRefusedInTheKernelUntilAProbeSucceeds() throws {
         let node = try Node("probe", [web, workload("db", .cgroup(pattern: "x"), node: "b", addresses: ["10.0.0.2"])])
         try node.start()

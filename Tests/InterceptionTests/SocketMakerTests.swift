@@ -104,11 +104,10 @@ import Testing
         let maker = try maker(cgroup)
         _ = try maker.prepare(namespace, reservedPorts: [])
         let address = SocketAddress(IPAddress(ipv4: 0x7f4d_0001), 15001)
-        let foreign = try namespace.inside { () throws(IOError) in
-            let number = clinux_tcp_socket(0)
-            bindPlainly(number, to: address)
-            return FileDescriptor(owning: number)
-        }
+        let home = try NetworkNamespace.current()
+        try namespace.enter()
+        let foreign = try PlainListener(address)
+        try home.enter()
         do {
             let made = try maker.listeners(on: address, in: namespace, id: NetworkNamespaceID(rawValue: 1), count: 1)
             let count = made.sockets.count
@@ -117,7 +116,7 @@ import Testing
             #expect(error.code == EADDRINUSE && error.call == "bind")
             #expect(error.object == "listener on 127.77.0.1:15001")
         }
-        _ = foreign.number
+        withExtendedLifetime(foreign) {}
     }
 
     @Test func nothingPinsANamespaceThatItsSocketsLeft() throws {
@@ -140,29 +139,10 @@ import Testing
         #expect(PortRanges(parsing: "20000,1-3").adding([5, 5])?.description == "1-3,5,20000")
     }
 
-    private func bindPlainly(_ number: Int32, to address: SocketAddress) {
-        withTarget(address) { #expect(bind(number, $0, $1) == 0) }
-        #expect(listen(number, 1) == 0)
-    }
-
     private func connects(to address: SocketAddress) -> Bool {
         let number = socket(AF_INET, 1, 0)
         guard number >= 0 else { return false }
         defer { close(number) }
         return withTarget(address) { connect(number, $0, $1) == 0 }
-    }
-
-    private func withTarget<Result>(
-        _ address: SocketAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
-    ) -> Result {
-        var target = sockaddr_in()
-        target.sin_family = sa_family_t(AF_INET)
-        target.sin_port = address.port.bigEndian
-        target.sin_addr.s_addr = address.address.ipv4.bigEndian
-        return withUnsafePointer(to: &target) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
     }
 }
