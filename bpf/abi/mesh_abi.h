@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * What the BPF programs and the Swift side share: map keys and values, socket
- * options, events. Declared once, here, and imported by Swift as a C module.
- * Append-only: a new field takes reserved space and raises MESH_ABI_VERSION, so
+ * What the BPF programs and the Swift side share: map keys and values, socket options, events. Declared once, here,
+ * and imported by Swift as a C module. Append-only: a new field takes reserved space and raises MESH_ABI_VERSION, so
  * that programs of neighbouring versions work mixed on one set of pinned maps.
  *
- * Addresses are 128 bits, IPv4 mapped (::ffff:a.b.c.d), in network order. Ports
- * are in network order where the name ends in _be. Times are CLOCK_BOOTTIME
- * nanoseconds.
+ * Addresses are 128 bits, IPv4 mapped (::ffff:a.b.c.d), in network order. Ports are in network order where the name
+ * ends in _be. Times are CLOCK_BOOTTIME nanoseconds.
  */
 #pragma once
 
@@ -18,284 +16,244 @@
 #define MESH_ABI_VERSION 1
 #define MESH_LAYOUT 1 /* of the pinned maps; in the pin path */
 
-#define MESH_COMMAND_MAX 16   /* TASK_COMM_LEN */
+#define MESH_COMMAND_MAX 16 /* TASK_COMM_LEN */
 #define MESH_ANCESTORS_MAX 16 /* cgroup levels that a lookup walks */
-#define MESH_PATTERNS_MAX                                                      \
-  256 /* selector patterns that classify_cgroup knows                          \
-       */
-#define MESH_PATTERN_SIZE                                                      \
-  192 /* bytes of a cgroup path pattern, with its NUL                          \
-       */
-#define MESH_LISTENERS_MAX                                                     \
-  16 /* redirect targets of one family in a network namespace */
+#define MESH_PATTERNS_MAX 256 /* selector patterns that classify_cgroup knows */
+#define MESH_PATTERN_SIZE 192 /* bytes of a cgroup path pattern, with its NUL */
+#define MESH_LISTENERS_MAX 16 /* redirect targets of one family in a network namespace */
 
 struct mesh_address {
-  __be32 word[4];
+	__be32 word[4];
 };
 
 struct mesh_endpoint {
-  struct mesh_address address;
-  __be16 port_be;
-  __u16 reserved;
+	struct mesh_address address;
+	__be16 port_be;
+	__u16 reserved;
 };
 
-/* --- maps that meshd writes
- * -------------------------------------------------------------------------------------
- */
+/* --- maps that meshd writes ------------------------------------------------------------------------------------- */
 
 /* mesh_settings: ARRAY, 1 entry */
 struct mesh_settings {
-  __u8 version; /* MESH_ABI_VERSION of the writer */
-  __u8 enabled; /* 0: every program passes */
-  __u16 handover_per_workload_max;
-  __u32 reserved0;
-  __u64 sockets_cgroup_id; /* the socket maker's cgroup */
-  __u64 beat_stale_ns; /* a beat older than this (restart grace included) is no
-                          listener */
-  __u64 node_netns_cookie;
-  __be16 outbound_port_be; /* 15001 */
-  __be16 inbound_port_be;  /* 15006 */
-  __be16 tunnel_port_be;   /* 15008 */
-  __be16 dns_port_be;      /* 15053 */
-  __u32 root_level; /* depth of the node's cgroup root; workloads lie below */
-  __u64 reserved[8];
+	__u8 version; /* MESH_ABI_VERSION of the writer */
+	__u8 enabled; /* 0: every program passes */
+	__u16 handover_per_workload_max;
+	__u32 reserved0;
+	__u64 sockets_cgroup_id; /* the socket maker's cgroup */
+	__u64 beat_stale_ns; /* a beat older than this (restart grace included) is no listener */
+	__u64 node_netns_cookie;
+	__be16 outbound_port_be; /* 15001 */
+	__be16 inbound_port_be; /* 15006 */
+	__be16 tunnel_port_be; /* 15008 */
+	__be16 dns_port_be; /* 15053 */
+	__u32 root_level; /* depth of the node's cgroup root; workloads lie below */
+	__u64 reserved[8];
 };
 
 /* mesh_cgroups: HASH, cgroup id (__u64) -> struct mesh_cgroup */
 enum __attribute__((enum_extensibility(closed))) mesh_cgroup_state {
-  MESH_CGROUP_OUTSIDE =
-      0, /* judged by meshd: not a workload (stops the walk to the ancestors) */
-  MESH_CGROUP_NOT_READY =
-      1, /* matches a pattern, meshd has not made it ready yet */
-  MESH_CGROUP_READY = 2,
+	MESH_CGROUP_OUTSIDE = 0, /* judged by meshd: not a workload (stops the walk to the ancestors) */
+	MESH_CGROUP_NOT_READY = 1, /* matches a pattern, meshd has not made it ready yet */
+	MESH_CGROUP_READY = 2,
 };
 
 struct mesh_cgroup {
-  __u32 workload; /* 0 while not known */
-  __u8 state;     /* enum mesh_cgroup_state */
-  __u8 pad[3];
+	__u32 workload; /* 0 while not known */
+	__u8 state; /* enum mesh_cgroup_state */
+	__u8 pad[3];
 };
 
-/* mesh_workloads: HASH, workload id (__u32) -> struct mesh_workload. Local
- * workloads only */
+/* mesh_workloads: HASH, workload id (__u32) -> struct mesh_workload. Local workloads only */
 struct mesh_workload {
-  __u32 network; /* scope of its addresses */
-  __u32 principal;
-  struct mesh_address address4; /* its own IPv4 address, mapped, or zero */
-  struct mesh_address address6;
-  __u8 failure_open;
-  __u8 pad[3];
-  __u32 handovers; /* captured connections on their way to the proxy; written by
-                      the programs */
-  __u64 reserved[4];
+	__u32 network; /* scope of its addresses */
+	__u32 principal;
+	struct mesh_address address4; /* its own IPv4 address, mapped, or zero */
+	struct mesh_address address6;
+	__u8 failure_open;
+	__u8 pad[3];
+	__u32 handovers; /* captured connections on their way to the proxy; written by the programs */
+	__u64 reserved[4];
 };
 
-/* mesh_destinations: HASH. Looked up with the port first, then with port_be 0
- * (the address alone) */
+/* mesh_dests: HASH. Looked up with the port first, then with port_be 0 (the address alone) */
 struct mesh_destination_key {
-  __u32 network;
-  __be16 port_be; /* 0: any port of the address */
-  __u16 pad;
-  struct mesh_address address;
+	__u32 network;
+	__be16 port_be; /* 0: any port of the address */
+	__u16 pad;
+	struct mesh_address address;
 };
 
 enum __attribute__((enum_extensibility(closed))) mesh_destination_kind {
-  MESH_DESTINATION_WORKLOAD = 1,
-  MESH_DESTINATION_SERVICE = 2,
-  MESH_DESTINATION_SERVICE_ADDRESS =
-      3, /* any other port of a virtual address: refused, no_service_port */
+	MESH_DESTINATION_WORKLOAD = 1,
+	MESH_DESTINATION_SERVICE = 2,
+	MESH_DESTINATION_SERVICE_ADDRESS = 3, /* any other port of a virtual address: refused, no_service_port */
 };
 
 struct mesh_destination {
-  __u32 id;   /* workload or service */
-  __u8 kind;  /* enum mesh_destination_kind */
-  __u8 local; /* 1: a workload of this node listens there (a dial socket may
-                 connect to it) */
-  __u16 refuse_errno;  /* not 0: refuse with this errno and ... */
-  __u16 refuse_reason; /* ... this enum mesh_reason */
-  __u16 pad;
-  __u32 netns; /* meshd's number of the network namespace that a local workload
-                  lives in */
-  __u64 reserved[2];
+	__u32 id; /* workload or service */
+	__u8 kind; /* enum mesh_destination_kind */
+	__u8 local; /* 1: a workload of this node listens there (a dial socket may connect to it) */
+	__u16 refuse_errno; /* not 0: refuse with this errno and ... */
+	__u16 refuse_reason; /* ... this enum mesh_reason */
+	__u16 pad;
+	__u32 netns; /* meshd's number of the network namespace that a local workload lives in */
+	__u64 reserved[2];
 };
 
-/* mesh_listeners: HASH of redirect targets that meshd has made. The hook still
- * checks that the socket is there */
+/* mesh_listeners: HASH of redirect targets that meshd has made. The hook still checks that the socket is there */
 struct mesh_listeners_key {
-  __u64 netns_cookie;
-  __u32 family; /* AF_INET, or AF_INET6 for sockets that are V6ONLY */
-  __u32 pad;
+	__u64 netns_cookie;
+	__u32 family; /* AF_INET, or AF_INET6 for sockets that are V6ONLY */
+	__u32 pad;
 };
 
 struct mesh_listeners {
-  __u32 count;
-  __u32 pad;
-  struct mesh_endpoint target[MESH_LISTENERS_MAX];
+	__u32 count;
+	__u32 pad;
+	struct mesh_endpoint target[MESH_LISTENERS_MAX];
 };
 
-/* mesh_nodes: HASH, struct mesh_address -> __u32 node. Where dial sockets made
- * for tunnels may go */
+/* mesh_nodes: HASH, struct mesh_address -> __u32 node. Where dial sockets made for tunnels may go */
 
-/* mesh_patterns: ARRAY, MESH_PATTERNS_MAX entries of struct mesh_pattern; '*'
- * matches within one path component */
+/* mesh_patterns: ARRAY, MESH_PATTERNS_MAX entries of struct mesh_pattern; '*' matches within one path component */
 struct mesh_pattern {
-  __u16 length; /* 0: unused */
-  __u8 pad[6];
-  char text[MESH_PATTERN_SIZE]; /* absolute cgroup path from the hierarchy's
-                                   root */
+	__u16 length; /* 0: unused */
+	__u8 pad[6];
+	char text[MESH_PATTERN_SIZE]; /* absolute cgroup path from the hierarchy's root */
 };
 
-/* --- maps that the programs write
- * -------------------------------------------------------------------------------
- */
+/* --- maps that the programs write ------------------------------------------------------------------------------- */
 
-/* mesh_counters: PERCPU_ARRAY, MESH_REASON_MAX entries of __u64, by enum
- * mesh_reason */
+/* mesh_counters: PERCPU_ARRAY, MESH_REASON_MAX entries of __u64, by enum mesh_reason */
 
 /* mesh_owners: HASH, who listens where; written by own_listeners */
 struct mesh_owner_key {
-  __u64 netns_cookie;
-  struct mesh_address address; /* zero: any */
-  __be16 port_be;
-  __u16 pad[3];
+	__u64 netns_cookie;
+	struct mesh_address address; /* zero: any */
+	__be16 port_be;
+	__u16 pad[3];
 };
 
 struct mesh_owner {
-  __u32 workload;
-  __u32 listeners;
-  __u64 cgroup_id;
+	__u32 workload;
+	__u32 listeners;
+	__u64 cgroup_id;
 };
 
-/* mesh_handover: HASH, never LRU: entries are deleted on hand-over and on close
- */
+/* mesh_handover: HASH, never LRU: entries are deleted on hand-over and on close */
 struct mesh_tuple {
-  __u64 netns_cookie;
-  struct mesh_address local; /* as the connecting socket sees itself */
-  struct mesh_address remote;
-  __be16 local_port_be;
-  __be16 remote_port_be;
-  __u32 pad;
+	__u64 netns_cookie;
+	struct mesh_address local; /* as the connecting socket sees itself */
+	struct mesh_address remote;
+	__be16 local_port_be;
+	__be16 remote_port_be;
+	__u32 pad;
 };
 
 enum __attribute__((enum_extensibility(closed))) mesh_socket_role {
-  MESH_ROLE_NONE = 0,
-  MESH_ROLE_CAPTURED = 1, /* a workload's socket that the mesh carries */
-  MESH_ROLE_PASSTHROUGH =
-      2, /* a workload's socket to a destination outside the mesh */
-  MESH_ROLE_SERVED =
-      3, /* an application's accepted socket whose peer is the mesh */
-  MESH_ROLE_REFUSED = 4, /* a connect() that the hook refused; only in events */
-  MESH_ROLE_DIAL = 5,    /* the mesh's own dial socket */
-  MESH_ROLE_ACCEPTED = 6, /* the mesh's own accepted socket */
+	MESH_ROLE_NONE = 0,
+	MESH_ROLE_CAPTURED = 1, /* a workload's socket that the mesh carries */
+	MESH_ROLE_PASSTHROUGH = 2, /* a workload's socket to a destination outside the mesh */
+	MESH_ROLE_SERVED = 3, /* an application's accepted socket whose peer is the mesh */
+	MESH_ROLE_REFUSED = 4, /* a connect() that the hook refused; only in events */
+	MESH_ROLE_DIAL = 5, /* the mesh's own dial socket */
+	MESH_ROLE_ACCEPTED = 6, /* the mesh's own accepted socket */
 };
 
 /*
- * mesh_sockets: SK_STORAGE. What the kernel side knows of a socket, its flow
- * included; the value of the hand-over is the same structure. mesh_live
- * iterates over it.
+ * mesh_sockets: SK_STORAGE. What the kernel side knows of a socket, its flow included; the value of the hand-over is
+ * the same structure. mesh_live iterates over it.
  */
 struct mesh_socket {
-  __u8 version;
-  __u8 role;  /* enum mesh_socket_role */
-  __u8 flags; /* MESH_SOCKET_* */
-  __u8 pad0;
-  __u32
-      workload; /* whose socket: the client's workload, or the application's */
-  __u32 peer_principal; /* snapshot's number of the authenticated peer, or 0 */
-  __u32 pid;            /* thread group */
-  __u64 cgroup_id;
-  __u64 netns_cookie;
-  __u64 cookie; /* of this socket; in a hand-over, of the socket that handed
-                   over */
-  __u64 peer_cookie; /* of the mesh's socket at the other end of the loopback
-                        leg, or 0 */
-  __u64 opened_ns;
-  struct mesh_endpoint source; /* captured: the caller's own address. served:
-                                  the presented client */
-  struct mesh_endpoint destination; /* the original destination, or the address
-                                       that was accepted on */
-  __u32 uid;
-  __u32 policy_generation;
-  char command[MESH_COMMAND_MAX];
-  __u64 reserved[2];
+	__u8 version;
+	__u8 role; /* enum mesh_socket_role */
+	__u8 flags; /* MESH_SOCKET_* */
+	__u8 pad0;
+	__u32 workload; /* whose socket: the client's workload, or the application's */
+	__u32 peer_principal; /* snapshot's number of the authenticated peer, or 0 */
+	__u32 pid; /* thread group */
+	__u64 cgroup_id;
+	__u64 netns_cookie;
+	__u64 cookie; /* of this socket; in a hand-over, of the socket that handed over */
+	__u64 peer_cookie; /* of the mesh's socket at the other end of the loopback leg, or 0 */
+	__u64 opened_ns;
+	struct mesh_endpoint source; /* captured: the caller's own address. served: the presented client */
+	struct mesh_endpoint destination; /* the original destination, or the address that was accepted on */
+	__u32 uid;
+	__u32 policy_generation;
+	char command[MESH_COMMAND_MAX];
+	__u64 reserved[2];
 };
 
 #define MESH_SOCKET_COUNTED 0x01 /* counts in its workload's handovers */
-#define MESH_SOCKET_OPENED 0x02  /* an open event was sent */
+#define MESH_SOCKET_OPENED 0x02 /* an open event was sent */
 
 /* mesh_events: RINGBUF */
 enum __attribute__((enum_extensibility(closed))) mesh_event_kind {
-  MESH_EVENT_OPEN = 1,
-  MESH_EVENT_CLOSE = 2,
-  MESH_EVENT_REFUSED =
-      3, /* a connect or bind that a hook refused, with its reason */
-  MESH_EVENT_CGROUP_MADE = 4, /* value: cgroup id; matched a pattern */
-  MESH_EVENT_CGROUP_REMOVED = 5,
-  MESH_EVENT_LISTENING = 6,      /* a workload listens: destination is where */
-  MESH_EVENT_NEEDS_LISTENER = 7, /* a ready workload connects from a network
-                                    namespace without listeners */
+	MESH_EVENT_OPEN = 1,
+	MESH_EVENT_CLOSE = 2,
+	MESH_EVENT_REFUSED = 3, /* a connect or bind that a hook refused, with its reason */
+	MESH_EVENT_CGROUP_MADE = 4, /* value: cgroup id; matched a pattern */
+	MESH_EVENT_CGROUP_REMOVED = 5,
+	MESH_EVENT_LISTENING = 6, /* a workload listens: destination is where */
+	MESH_EVENT_NEEDS_LISTENER = 7, /* a ready workload connects from a network namespace without listeners */
 };
 
 struct mesh_event {
-  __u8 version;
-  __u8 kind;    /* enum mesh_event_kind */
-  __u16 reason; /* enum mesh_reason */
-  __u32 errno_value;
-  __u64 at_ns;
-  __u64 value;
-  struct mesh_socket socket;
-  __u64 bytes_sent; /* payload, by the socket's owner; SYN and FIN taken off */
-  __u64 bytes_received;
-  __u32 rtt_us; /* smoothed; of no meaning on a loopback leg */
-  __u32 retransmits;
-  __u8 approximate; /* closed by a reset: unacknowledged bytes are unknown */
-  __u8 tcp_state;
-  __u8 pad[6];
+	__u8 version;
+	__u8 kind; /* enum mesh_event_kind */
+	__u16 reason; /* enum mesh_reason */
+	__u32 errno_value;
+	__u64 at_ns;
+	__u64 value;
+	struct mesh_socket socket;
+	__u64 bytes_sent; /* payload, by the socket's owner; SYN and FIN taken off */
+	__u64 bytes_received;
+	__u32 rtt_us; /* smoothed; of no meaning on a loopback leg */
+	__u32 retransmits;
+	__u8 approximate; /* closed by a reset: unacknowledged bytes are unknown */
+	__u8 tcp_state;
+	__u8 pad[6];
 };
 
-/* What the mesh_live iterator writes for each socket: the same event, kind
- * MESH_EVENT_OPEN, counters as of now. */
+/* What the mesh_live iterator writes for each socket: the same event, kind MESH_EVENT_OPEN, counters as of now. */
 
-/* --- private socket options, level MESH_SOL
- * --------------------------------------------------------------------- */
+/* --- private socket options, level MESH_SOL --------------------------------------------------------------------- */
 
 #define MESH_SOL 0x4d53
-#define MESH_SO_ACCEPTED                                                       \
-  1 /* get, struct mesh_socket: what came with an accepted socket; ENOENT      \
-       without a hand-over */
+#define MESH_SO_ACCEPTED 1 /* get, struct mesh_socket: what came with an accepted socket; ENOENT without a hand-over */
 #define MESH_SO_PRESENT 2 /* set, struct mesh_present, on a dial socket */
-#define MESH_SO_BEAT 3    /* set, struct mesh_beat, on a listener */
-#define MESH_SO_PURPOSE                                                        \
-  4 /* set, struct mesh_purpose, once, by the socket maker */
+#define MESH_SO_BEAT 3 /* set, struct mesh_beat, on a listener */
+#define MESH_SO_PURPOSE 4 /* set, struct mesh_purpose, once, by the socket maker */
 
 struct mesh_present {
-  struct mesh_endpoint
-      client; /* what the application's accept() and getpeername() show */
-  __u32 peer_principal;
-  __u32 policy_generation;
+	struct mesh_endpoint client; /* what the application's accept() and getpeername() show */
+	__u32 peer_principal;
+	__u32 policy_generation;
 };
 
 enum __attribute__((enum_extensibility(closed))) mesh_listener_state {
-  MESH_LISTENER_SERVING = 1,
-  MESH_LISTENER_OVERLOADED = 2,
-  MESH_LISTENER_DRAINING = 3,
+	MESH_LISTENER_SERVING = 1,
+	MESH_LISTENER_OVERLOADED = 2,
+	MESH_LISTENER_DRAINING = 3,
 };
 
 struct mesh_beat {
-  __u32 state; /* enum mesh_listener_state */
-  __u32 pad;
+	__u32 state; /* enum mesh_listener_state */
+	__u32 pad;
 };
 
 enum __attribute__((enum_extensibility(closed))) mesh_purpose_kind {
-  MESH_PURPOSE_LISTENER = 1,
-  MESH_PURPOSE_APPLICATION =
-      2, /* may connect to local destinations of this network namespace */
-  MESH_PURPOSE_TUNNEL = 3, /* may connect to the tunnel port of a node */
+	MESH_PURPOSE_LISTENER = 1,
+	MESH_PURPOSE_APPLICATION = 2, /* may connect to local destinations of this network namespace */
+	MESH_PURPOSE_TUNNEL = 3, /* may connect to the tunnel port of a node */
 };
 
 struct mesh_purpose {
-  __u32 kind;  /* enum mesh_purpose_kind */
-  __u32 netns; /* meshd's number of the network namespace */
+	__u32 kind; /* enum mesh_purpose_kind */
+	__u32 netns; /* meshd's number of the network namespace */
+	__u32 network; /* scope of the addresses in it */
 };
 
 #define MESH_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type)

@@ -4,7 +4,7 @@
 
 # One line a purpose; other scripts ask for purposes, never for package names.
 declare -A PACKAGES_FOR=(
-    [build]="libbpf-dev libssl-dev libnghttp2-dev libyaml-dev libseccomp-dev zlib1g-dev libelf-dev pkg-config jq"
+    [build]="bpftool gcc libc6-dev libbpf-dev libssl-dev libnghttp2-dev libyaml-dev libseccomp-dev zlib1g-dev libelf-dev pkg-config jq"
     [check]="shellcheck clang-format jq"
     [lab]="iproute2 procps util-linux openssl curl wrk nginx-light"
     [demo]="iproute2 openssl curl tcpdump prometheus python3 python3-h2 bpftool"

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * capture_connect: what a connect() of this node's tasks becomes. One body for both families; the adapters at the end
+ * only translate addresses. The caller is the calling task's workload. Verdicts: pass, tunnel (the address is rewritten
+ * to a listener of the proxy and the original destination kept with the socket), refuse (errno and a counted reason).
+ */
+#include "include/mesh_lookup.h"
+
+struct connect_attempt {
+	struct mesh_endpoint destination;
+	struct mesh_endpoint target; /* set when the verdict is tunnel */
+	__u64 netns_cookie;
+	bool is_ipv6;
+	bool wants_ipv6_target; /* V6ONLY, or bound to an IPv6 address */
+};
+
+/* CONNECT_REFUSE is 0, as refuse() is a program of its own to the verifier and returns what the hook returns. */
+enum connect_verdict { CONNECT_REFUSE = 0, CONNECT_PASS = 1, CONNECT_TUNNEL = 2 };
+
+static __always_inline void describe_caller(struct mesh_socket *socket)
+{
+	socket->version = MESH_ABI_VERSION;
+	socket->pid = bpf_get_current_pid_tgid() >> 32;
+	socket->uid = (__u32)bpf_get_current_uid_gid();
+	socket->cgroup_id = bpf_get_current_cgroup_id();
+	socket->opened_ns = bpf_ktime_get_boot_ns();
+	bpf_get_current_comm(socket->command, sizeof(socket->command));
+}
+
+static __always_inline void describe_attempt(struct mesh_socket *socket, struct bpf_sock_addr *ctx,
+					     const struct connect_attempt *attempt, __u32 id,
+					     const struct mesh_workload *workload)
+{
+	describe_caller(socket);
+	socket->workload = id;
+	socket->netns_cookie = attempt->netns_cookie;
+	socket->cookie = bpf_get_socket_cookie(ctx);
+	socket->destination = attempt->destination;
+	if (workload)
+		socket->source.address = attempt->is_ipv6 && !mesh_is_mapped(&attempt->destination.address)
+						 ? workload->address6
+						 : workload->address4;
+}
+
+static __noinline int refuse(struct bpf_sock_addr *ctx, const struct connect_attempt *attempt, __u32 workload,
+			     __u32 reason, __u32 code)
+{
+	struct mesh_event event = { .version = MESH_ABI_VERSION, .kind = MESH_EVENT_REFUSED };
+
+	if (!attempt)
+		return 0;
+	if (reason < MESH_REASON_MAX)
+		mesh_count(reason);
+	event.reason = reason;
+	event.errno_value = code;
+	event.at_ns = bpf_ktime_get_boot_ns();
+	describe_attempt(&event.socket, ctx, attempt, workload, 0);
+	event.socket.role = MESH_ROLE_REFUSED;
+	mesh_send_event(&event);
+	bpf_set_retval(-(int)code);
+	return 0;
+}
+
+static __always_inline struct mesh_destination *find_destination(__u32 network, const struct mesh_endpoint *wanted)
+{
+	struct mesh_destination_key key = { .network = network,
+					    .port_be = wanted->port_be,
+					    .address = wanted->address };
+	struct mesh_destination *found = bpf_map_lookup_elem(&mesh_dests, &key);
+
+	if (found)
+		return found;
+	key.port_be = 0;
+	return bpf_map_lookup_elem(&mesh_dests, &key);
+}
+
+/* A socket of the mesh itself goes only where it was made for. */
+static __always_inline bool dial_is_in_scope(const struct mesh_settings *settings, const struct mesh_own *own,
+					     const struct mesh_endpoint *destination)
+{
+	if (own->kind == MESH_PURPOSE_TUNNEL)
+		return destination->port_be == settings->tunnel_port_be &&
+		       bpf_map_lookup_elem(&mesh_nodes, &destination->address);
+	if (own->kind == MESH_PURPOSE_APPLICATION) {
+		struct mesh_destination *found = find_destination(own->network, destination);
+
+		return found && found->kind == MESH_DESTINATION_WORKLOAD && found->local &&
+		       found->netns == own->netns && !mesh_is_mesh_port(settings, destination->port_be);
+	}
+	return false;
+}
+
+/* The listener at the target: there, listening, made by the mesh (only such sockets carry a beat), and alive. */
+static __always_inline enum mesh_reason listener_fault(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
+						       const struct mesh_endpoint *target)
+{
+	struct bpf_sock_tuple tuple = {};
+	enum mesh_reason fault = MESH_REASON_NO_LISTENER;
+	struct bpf_sock *listener;
+	struct mesh_own *own;
+
+	if (mesh_is_mapped(&target->address)) {
+		tuple.ipv4.saddr = target->address.word[3];
+		tuple.ipv4.daddr = target->address.word[3];
+		tuple.ipv4.dport = target->port_be;
+		listener = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, target->address.word, sizeof(tuple.ipv6.saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, target->address.word, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.dport = target->port_be;
+		listener = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!listener)
+		return fault;
+	own = bpf_sk_storage_get(&mesh_own, listener, 0, 0);
+	if (own && own->kind == MESH_PURPOSE_LISTENER && own->beat_state) {
+		if (bpf_ktime_get_boot_ns() - own->beat_ns > settings->beat_stale_ns)
+			fault = MESH_REASON_PROXY_STALE;
+		else if (own->beat_state == MESH_LISTENER_OVERLOADED)
+			fault = MESH_REASON_PROXY_OVERLOADED;
+		else
+			fault = MESH_REASON_NONE;
+	}
+	bpf_sk_release(listener);
+	return fault;
+}
+
+/* Picks one of the network namespace's listeners; several, because one address offers one range of source ports. */
+static __always_inline bool choose_target(struct connect_attempt *attempt, __u64 cookie)
+{
+	struct mesh_listeners_key key = {
+		.netns_cookie = attempt->netns_cookie,
+		.family = attempt->wants_ipv6_target ? AF_INET6 : AF_INET,
+	};
+	struct mesh_listeners *listeners = bpf_map_lookup_elem(&mesh_listeners, &key);
+	__u32 index;
+
+	if (!listeners || !listeners->count)
+		return false;
+	index = (__u32)cookie % listeners->count;
+	barrier_var(index); /* the verifier needs the mask that clang would prove away */
+	index &= MESH_LISTENERS_MAX - 1;
+	attempt->target = listeners->target[index];
+	return true;
+}
+
+static __noinline void ask_for_listener(struct bpf_sock_addr *ctx, const struct connect_attempt *attempt,
+					__u32 workload)
+{
+	struct mesh_event event = { .version = MESH_ABI_VERSION, .kind = MESH_EVENT_NEEDS_LISTENER };
+
+	if (!attempt)
+		return;
+	event.at_ns = bpf_ktime_get_boot_ns();
+	event.value = attempt->netns_cookie;
+	describe_attempt(&event.socket, ctx, attempt, workload, 0);
+	mesh_send_event(&event);
+}
+
+static __always_inline bool keep_with_socket(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+					     const struct connect_attempt *attempt, __u32 id,
+					     const struct mesh_workload *workload, enum mesh_socket_role role)
+{
+	struct mesh_socket *kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!kept)
+		return false;
+	__builtin_memset(kept, 0, sizeof(*kept));
+	describe_attempt(kept, ctx, attempt, id, workload);
+	kept->role = role;
+	return true;
+}
+
+/* failureMode open: while the mesh is really away, a connection to a workload goes out as it is. */
+static __always_inline bool may_fail_open(const struct mesh_workload *workload, enum mesh_reason fault,
+					  const struct mesh_destination *found)
+{
+	return workload->failure_open && found->kind == MESH_DESTINATION_WORKLOAD &&
+	       (fault == MESH_REASON_NO_LISTENER || fault == MESH_REASON_PROXY_STALE);
+}
+
+static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
+				    struct connect_attempt *attempt, __u32 id, const struct mesh_workload *workload,
+				    const struct mesh_destination *found)
+{
+	struct bpf_sock *sk = ctx->sk;
+	enum mesh_reason fault;
+
+	if (!sk)
+		return refuse(ctx, attempt, id, MESH_REASON_STATE_MISSING, ECONNREFUSED);
+	if (sk->bound_dev_if)
+		return refuse(ctx, attempt, id, MESH_REASON_BOUND_TO_DEVICE, ECONNREFUSED);
+	if (workload->handovers >= settings->handover_per_workload_max)
+		return refuse(ctx, attempt, id, MESH_REASON_HANDOVER_FULL, ECONNREFUSED);
+	if (!choose_target(attempt, bpf_get_socket_cookie(ctx))) {
+		ask_for_listener(ctx, attempt, id);
+		return refuse(ctx, attempt, id, MESH_REASON_WORKLOAD_NOT_READY, ECONNREFUSED);
+	}
+	fault = listener_fault(ctx, settings, &attempt->target);
+	if (fault != MESH_REASON_NONE) {
+		if (!may_fail_open(workload, fault, found))
+			return refuse(ctx, attempt, id, fault, ECONNREFUSED);
+		mesh_count(MESH_REASON_FAIL_OPEN);
+		keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH);
+		return CONNECT_PASS;
+	}
+	if (!keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_CAPTURED))
+		return refuse(ctx, attempt, id, MESH_REASON_STORAGE_FAILED, ENOBUFS);
+	return CONNECT_TUNNEL;
+}
+
+/* A destination that the mesh leaves alone; to a workload's own address it is not even a flow. */
+static __always_inline bool is_own_address(const struct mesh_workload *workload, __u32 id,
+					   const struct mesh_endpoint *destination,
+					   const struct mesh_destination *found)
+{
+	if (found)
+		return found->kind == MESH_DESTINATION_WORKLOAD && found->id == id;
+	return mesh_is_same(&destination->address, &workload->address4) ||
+	       mesh_is_same(&destination->address, &workload->address6);
+}
+
+static __always_inline int judge_workload(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
+					  struct connect_attempt *attempt, __u32 id)
+{
+	struct mesh_workload *workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+	struct mesh_destination *found;
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!workload || !sk)
+		return refuse(ctx, attempt, id, MESH_REASON_STATE_MISSING, ECONNREFUSED);
+	found = find_destination(workload->network, &attempt->destination);
+	if (is_own_address(workload, id, &attempt->destination, found))
+		return CONNECT_PASS;
+	if (!found) {
+		keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH);
+		return CONNECT_PASS;
+	}
+	if (found->refuse_errno)
+		return refuse(ctx, attempt, id, found->refuse_reason, found->refuse_errno);
+	return redirect(ctx, settings, attempt, id, workload, found);
+}
+
+/* Loopback is a workload's own business, except the mesh's listeners there: nobody speaks to them directly. */
+static __always_inline int judge_loopback(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
+					  const struct connect_attempt *attempt, __u32 id)
+{
+	if (attempt->destination.port_be == settings->outbound_port_be ||
+	    attempt->destination.port_be == settings->inbound_port_be)
+		return refuse(ctx, attempt, id, MESH_REASON_MESH_PORT_RESERVED, ECONNREFUSED);
+	return CONNECT_PASS;
+}
+
+static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attempt *attempt)
+{
+	struct mesh_settings *settings = mesh_settings_now();
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_cgroup *caller;
+	struct tcp_sock *tcp;
+	struct mesh_own *own;
+	__u32 id, owner;
+
+	if (!settings || ctx->type != SOCK_STREAM || !sk)
+		return CONNECT_PASS;
+	attempt->netns_cookie = bpf_get_netns_cookie(ctx);
+	own = bpf_sk_storage_get(&mesh_own, sk, 0, 0);
+	if (own) {
+		if (dial_is_in_scope(settings, own, &attempt->destination))
+			return CONNECT_PASS;
+		return refuse(ctx, attempt, 0, MESH_REASON_DIAL_OUT_OF_SCOPE, EPERM);
+	}
+	caller = mesh_caller();
+	if (!caller || caller->state == MESH_CGROUP_OUTSIDE)
+		return CONNECT_PASS;
+	id = caller->workload;
+	if (caller->state != MESH_CGROUP_READY)
+		return refuse(ctx, attempt, id, MESH_REASON_WORKLOAD_NOT_READY, ECONNREFUSED);
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (!tcp)
+		return refuse(ctx, attempt, id, MESH_REASON_STATE_MISSING, ECONNREFUSED);
+	owner = mesh_socket_workload(tcp);
+	if (owner && owner != id)
+		return refuse(ctx, attempt, id, MESH_REASON_SOCKET_OWNER_MISMATCH, ECONNREFUSED);
+	if (attempt->is_ipv6 && !mesh_is_mapped(&attempt->destination.address))
+		attempt->wants_ipv6_target |=
+			BPF_CORE_READ_BITFIELD(&tcp->inet_conn.icsk_inet.sk.__sk_common, skc_ipv6only);
+	if (mesh_is_loopback(&attempt->destination.address) || mesh_is_zero(&attempt->destination.address))
+		return judge_loopback(ctx, settings, attempt, id);
+	return judge_workload(ctx, settings, attempt, id);
+}
+
+SEC("cgroup/connect4")
+int mesh_connect4(struct bpf_sock_addr *ctx)
+{
+	struct connect_attempt attempt = {};
+	int verdict;
+
+	attempt.destination.address = mesh_address4(ctx->user_ip4);
+	attempt.destination.port_be = ctx->user_port;
+	verdict = judge(ctx, &attempt);
+	if (verdict == CONNECT_TUNNEL) {
+		ctx->user_ip4 = attempt.target.address.word[3];
+		ctx->user_port = attempt.target.port_be;
+	}
+	return verdict != CONNECT_REFUSE;
+}
+
+SEC("cgroup/connect6")
+int mesh_connect6(struct bpf_sock_addr *ctx)
+{
+	struct connect_attempt attempt = { .is_ipv6 = true };
+	struct bpf_sock *sk = ctx->sk;
+	int verdict;
+
+	attempt.destination.address.word[0] = ctx->user_ip6[0];
+	attempt.destination.address.word[1] = ctx->user_ip6[1];
+	attempt.destination.address.word[2] = ctx->user_ip6[2];
+	attempt.destination.address.word[3] = ctx->user_ip6[3];
+	attempt.destination.port_be = ctx->user_port;
+	/* A socket that is bound to an IPv6 address can't go to a mapped one. */
+	if (sk && (sk->src_ip6[0] || sk->src_ip6[1]))
+		attempt.wants_ipv6_target = true;
+	verdict = judge(ctx, &attempt);
+	if (verdict == CONNECT_TUNNEL) {
+		ctx->user_ip6[0] = attempt.target.address.word[0];
+		ctx->user_ip6[1] = attempt.target.address.word[1];
+		ctx->user_ip6[2] = attempt.target.address.word[2];
+		ctx->user_ip6[3] = attempt.target.address.word[3];
+		ctx->user_port = attempt.target.port_be;
+	}
+	return verdict != CONNECT_REFUSE;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * classify_cgroup: a new cgroup whose path matches a selector is meshed, not ready, from its first instruction on: its
+ * connects are refused until meshd has made it ready. meshd itself decides what matches; this only closes the gap between
+ * mkdir and meshd's hearing of it.
+ */
+#include "include/mesh_lookup.h"
+
+#define PATH_MAX_LENGTH MESH_PATTERN_SIZE
+#define MATCH_STEPS_MAX (2 * MESH_PATTERN_SIZE)
+
+/* The path of the cgroup at hand; per CPU, as it does not fit the stack. */
+struct path_text {
+	char text[PATH_MAX_LENGTH];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct path_text);
+} mesh_path MESH_MAP;
+
+struct match {
+	const struct mesh_pattern *pattern;
+	const struct path_text *path;
+	__u32 in_pattern, in_path;
+	__u32 star, after_star; /* where to go back to: one past the last '*', and the path position tried for it */
+	bool has_star;
+	__u8 result; /* 0: going on, 1: matches, 2: does not */
+};
+
+static __always_inline bool go_back(struct match *match)
+{
+	if (!match->has_star)
+		return false;
+	if (match->after_star >= PATH_MAX_LENGTH || match->path->text[match->after_star] == '/' ||
+	    !match->path->text[match->after_star])
+		return false; /* '*' stays within one component */
+	match->after_star += 1;
+	match->in_path = match->after_star;
+	match->in_pattern = match->star;
+	return true;
+}
+
+/* One step of matching with a single point of return, which suffices as '*' does not cross a '/'. */
+static long match_step(__u32 step, struct match *match)
+{
+	char wanted, given;
+
+	if (match->in_pattern >= MESH_PATTERN_SIZE || match->in_path >= PATH_MAX_LENGTH) {
+		match->result = 2;
+		return 1;
+	}
+	wanted = match->pattern->text[match->in_pattern];
+	given = match->path->text[match->in_path];
+	if (wanted == '*') {
+		match->has_star = true;
+		match->star = ++match->in_pattern;
+		match->after_star = match->in_path;
+		return 0;
+	}
+	if (!wanted && !given) {
+		match->result = 1;
+		return 1;
+	}
+	if (wanted && wanted == given) {
+		if (wanted == '/')
+			match->has_star = false;
+		match->in_pattern += 1;
+		match->in_path += 1;
+		return 0;
+	}
+	if (go_back(match))
+		return 0;
+	match->result = 2;
+	return 1;
+}
+
+struct search {
+	const struct path_text *path;
+	bool found;
+};
+
+static long try_pattern(__u32 index, struct search *search)
+{
+	struct mesh_pattern *pattern = bpf_map_lookup_elem(&mesh_patterns, &index);
+	struct match match = {};
+
+	if (!pattern || !pattern->length)
+		return 1; /* patterns are kept without a gap */
+	match.pattern = pattern;
+	match.path = search->path;
+	bpf_loop(MATCH_STEPS_MAX, match_step, &match, 0);
+	search->found = match.result == 1;
+	return search->found;
+}
+
+static __always_inline void report(__u64 id, enum mesh_event_kind kind)
+{
+	struct mesh_event event = { .version = MESH_ABI_VERSION, .kind = kind };
+
+	event.at_ns = bpf_ktime_get_boot_ns();
+	event.value = id;
+	mesh_send_event(&event);
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(mesh_cgmkdir, struct cgroup *group, const char *path)
+{
+	struct mesh_cgroup state = { .state = MESH_CGROUP_NOT_READY };
+	struct search search = {};
+	struct path_text *text;
+	__u64 id = group->kn->id;
+	__u32 zero = 0;
+
+	if (!mesh_settings_now())
+		return 0;
+	text = bpf_map_lookup_elem(&mesh_path, &zero);
+	if (!text || bpf_probe_read_kernel_str(text->text, sizeof(text->text), path) < 0)
+		return 0;
+	search.path = text;
+	bpf_loop(MESH_PATTERNS_MAX, try_pattern, &search, 0);
+	if (!search.found)
+		return 0;
+	bpf_map_update_elem(&mesh_cgroups, &id, &state, BPF_NOEXIST);
+	report(id, MESH_EVENT_CGROUP_MADE);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int BPF_PROG(mesh_cgrmdir, struct cgroup *group, const char *path)
+{
+	__u64 id = group->kn->id;
+
+	if (mesh_settings_now() && bpf_map_lookup_elem(&mesh_cgroups, &id))
+		report(id, MESH_EVENT_CGROUP_REMOVED);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

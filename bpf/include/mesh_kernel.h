@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * The kernel types that the programs read, as few fields as are used. Reads are relocated at load time (CO-RE), so only
+ * names matter here, not layout. Contexts carry preserve_static_offset: clang then neither fuses nor splits accesses,
+ * which the verifier would refuse ("invalid bpf_context access", "dereference of modified ctx ptr").
+ */
+#pragma once
+
+#include <linux/types.h>
+#include <stdbool.h>
+
+#define MESH_CONTEXT __attribute__((preserve_static_offset))
+struct MESH_CONTEXT bpf_sock_addr;
+struct MESH_CONTEXT bpf_sock_ops;
+struct MESH_CONTEXT bpf_sockopt;
+struct MESH_CONTEXT bpf_sock;
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "../abi/mesh_abi.h"
+
+#define MESH_RELOCATED __attribute__((preserve_access_index))
+
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1
+#define SOCK_DONE_BIT 1 /* enum sock_flags: a FIN was received */
+
+#define EPERM 1
+#define ENOENT 2
+#define EEXIST 17
+#define EINVAL 22
+#define ENOBUFS 105
+#define ECONNREFUSED 111
+
+enum mesh_tcp_state {
+	MESH_TCP_ESTABLISHED = 1,
+	MESH_TCP_FIN_WAIT1 = 4,
+	MESH_TCP_FIN_WAIT2 = 5,
+	MESH_TCP_TIME_WAIT = 6,
+	MESH_TCP_CLOSE = 7,
+	MESH_TCP_CLOSE_WAIT = 8,
+	MESH_TCP_LAST_ACK = 9,
+	MESH_TCP_LISTEN = 10,
+	MESH_TCP_CLOSING = 11,
+};
+
+struct kernfs_node {
+	__u64 id;
+} MESH_RELOCATED;
+
+struct cgroup_subsys_state {
+	struct cgroup_subsys_state *parent;
+} MESH_RELOCATED;
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+	int level;
+} MESH_RELOCATED;
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+} MESH_RELOCATED;
+
+struct sock_common {
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	unsigned char skc_ipv6only : 1;
+	unsigned long skc_flags;
+} MESH_RELOCATED;
+
+struct sock {
+	struct sock_common __sk_common;
+	struct sock_cgroup_data sk_cgrp_data;
+	int sk_err;
+} MESH_RELOCATED;
+
+struct inet_sock {
+	struct sock sk;
+} MESH_RELOCATED;
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+} MESH_RELOCATED;
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 srtt_us;
+	__u32 total_retrans;
+	__u32 snd_una;
+	__u32 write_seq;
+	__u64 bytes_received;
+	__u64 bytes_acked;
+} MESH_RELOCATED;
+
+struct seq_file;
+struct bpf_map;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} MESH_RELOCATED;
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
+} MESH_RELOCATED;

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/* Small shared steps: settings, counting, addresses, events, and which workload a task or a socket belongs to. */
+#pragma once
+
+#include "mesh_maps.h"
+
+/* Nothing in the map fits: lookups that must succeed count and refuse; see each caller. */
+static __always_inline struct mesh_settings *mesh_settings_now(void)
+{
+	__u32 zero = 0;
+	struct mesh_settings *settings = bpf_map_lookup_elem(&mesh_settings, &zero);
+
+	return settings && settings->enabled ? settings : 0;
+}
+
+static __always_inline void mesh_count(enum mesh_reason reason)
+{
+	__u32 key = reason;
+	__u64 *counter = bpf_map_lookup_elem(&mesh_counters, &key);
+
+	if (counter)
+		*counter += 1;
+}
+
+static __always_inline struct mesh_address mesh_address4(__be32 address)
+{
+	struct mesh_address mapped = { .word = { 0, 0, bpf_htonl(0xffff), address } };
+
+	return mapped;
+}
+
+static __always_inline bool mesh_is_mapped(const struct mesh_address *address)
+{
+	return !address->word[0] && !address->word[1] && address->word[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool mesh_is_loopback(const struct mesh_address *address)
+{
+	if (mesh_is_mapped(address))
+		return (address->word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	return !address->word[0] && !address->word[1] && !address->word[2] && address->word[3] == bpf_htonl(1);
+}
+
+static __always_inline bool mesh_is_zero(const struct mesh_address *address)
+{
+	return !(address->word[0] | address->word[1] | address->word[2] | address->word[3]);
+}
+
+static __always_inline bool mesh_is_same(const struct mesh_address *left, const struct mesh_address *right)
+{
+	return left->word[0] == right->word[0] && left->word[1] == right->word[1] && left->word[2] == right->word[2] &&
+	       left->word[3] == right->word[3];
+}
+
+/* An address that one host may show another: what may be presented to an application as its client. */
+static __always_inline bool mesh_is_presentable(const struct mesh_address *address)
+{
+	__u32 first = bpf_ntohl(address->word[0]);
+
+	if (mesh_is_zero(address) || mesh_is_loopback(address))
+		return false;
+	if (mesh_is_mapped(address)) {
+		__u32 ipv4 = bpf_ntohl(address->word[3]);
+
+		return ipv4 && ipv4 >> 28 != 0xe && ipv4 >> 16 != 0xa9fe && ipv4 != 0xffffffff;
+	}
+	return first >> 24 != 0xff && first >> 22 != 0x3fa;
+}
+
+static __always_inline bool mesh_is_mesh_port(const struct mesh_settings *settings, __be16 port_be)
+{
+	return port_be && (port_be == settings->outbound_port_be || port_be == settings->inbound_port_be ||
+			   port_be == settings->tunnel_port_be || port_be == settings->dns_port_be);
+}
+
+/* The workload of the calling task: from its cgroup upwards, the nearest entry wins. */
+static __always_inline struct mesh_cgroup *mesh_caller(void)
+{
+	for (int level = MESH_ANCESTORS_MAX - 1; level >= 0; level--) {
+		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+		struct mesh_cgroup *found;
+
+		if (!id)
+			continue;
+		found = bpf_map_lookup_elem(&mesh_cgroups, &id);
+		if (found)
+			return found;
+	}
+	return 0;
+}
+
+/* The same for the cgroup that a socket was created in; 0 where it is no workload's. */
+static __always_inline __u32 mesh_socket_workload(struct tcp_sock *tcp)
+{
+	struct cgroup *group = tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
+
+	for (int level = 0; level < MESH_ANCESTORS_MAX && group; level++) {
+		__u64 id = BPF_CORE_READ(group, kn, id);
+		struct mesh_cgroup *found = bpf_map_lookup_elem(&mesh_cgroups, &id);
+
+		if (found)
+			return found->state == MESH_CGROUP_OUTSIDE ? 0 : found->workload;
+		/* self is the first member of struct cgroup, so its parent's address is the parent group's */
+		group = (struct cgroup *)BPF_CORE_READ(group, self.parent);
+	}
+	return 0;
+}
+
+static __always_inline void mesh_send_event(const struct mesh_event *event)
+{
+	if (bpf_ringbuf_output(&mesh_events, (void *)event, sizeof(*event), 0))
+		mesh_count(MESH_REASON_EVENT_LOST);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/* Every map, once. Weak, because each program file includes this and bpftool links them into one object. */
+#pragma once
+
+#include "mesh_kernel.h"
+
+#define MESH_MAP SEC(".maps") __weak
+
+/* What the kernel side keeps on the mesh's own sockets. Never leaves the kernel. */
+struct mesh_own {
+	__u8 version;
+	__u8 kind; /* enum mesh_purpose_kind */
+	__u8 presents; /* present is set */
+	__u8 beat_state; /* enum mesh_listener_state; 0: no beat yet */
+	__u32 netns;
+	__u32 network;
+	struct mesh_present present;
+	__u64 beat_ns;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_settings);
+} mesh_settings MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct mesh_cgroup);
+} mesh_cgroups MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct mesh_workload);
+} mesh_workloads MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_destination_key);
+	__type(value, struct mesh_destination);
+} mesh_dests MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_listeners_key);
+	__type(value, struct mesh_listeners);
+} mesh_listeners MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_address);
+	__type(value, __u32);
+} mesh_nodes MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MESH_PATTERNS_MAX);
+	__type(key, __u32);
+	__type(value, struct mesh_pattern);
+} mesh_patterns MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MESH_REASON_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} mesh_counters MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_owner_key);
+	__type(value, struct mesh_owner);
+} mesh_owners MESH_MAP;
+
+/* Never LRU: a captured connection must not lose its destination to another one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_tuple);
+	__type(value, struct mesh_socket);
+} mesh_handover MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_socket);
+} mesh_sockets MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_own);
+} mesh_own MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} mesh_events MESH_MAP;
