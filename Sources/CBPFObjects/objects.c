@@ -1,5 +1,7 @@
 #include "CBPFObjects.h"
 
+#pragma clang diagnostic ignored "-Wc23-extensions"
+
 #if !__has_include("generated/mesh.bpf.o")
 #error "the BPF programs are not compiled: run tools/build, which does that and then builds the package"
 #else
