@@ -61,7 +61,7 @@ let package = Package(
 
         // Wrappers of the operating system and of C libraries
         wrapper("LinuxIO", ["CLinux"]),
-        wrapper("BPFRuntime", ["CLibBPF", "CBPFObjects", "CMeshABI", "LinuxIO"]),
+        wrapper("BPFRuntime", ["CLibBPF", "CBPFObjects", "CMeshABI", "CLinux", "LinuxIO"]),
         wrapper("OpenSSLTLS", ["COpenSSL", "CLinux"]),
 
         // Features

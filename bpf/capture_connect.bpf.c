@@ -82,7 +82,7 @@ static __always_inline bool dial_is_in_scope(const struct mesh_settings *setting
 		return destination->port_be == settings->tunnel_port_be &&
 		       bpf_map_lookup_elem(&mesh_nodes, &destination->address);
 	if (own->kind == MESH_PURPOSE_APPLICATION) {
-		struct mesh_destination *found = find_destination(own->network, destination);
+		struct mesh_destination *found = find_destination(MESH_DIAL_SCOPE | own->netns, destination);
 
 		return found && found->kind == MESH_DESTINATION_WORKLOAD && found->local &&
 		       found->netns == own->netns && !mesh_is_mesh_port(settings, destination->port_be);

@@ -35,7 +35,6 @@ static __always_inline int set_purpose(struct bpf_sockopt *ctx, struct bpf_sock 
 		return refused(EEXIST);
 	own.kind = purpose->kind;
 	own.netns = purpose->netns;
-	own.network = purpose->network;
 	if (!bpf_sk_storage_get(&mesh_own, sk, &own, BPF_SK_STORAGE_GET_F_CREATE))
 		return refused(ENOBUFS);
 	return handled(ctx);

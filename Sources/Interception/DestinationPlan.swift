@@ -56,8 +56,16 @@ struct DestinationPlan {
         let ports = workload.sharesAddress ? workload.ports : [0]
         for address in [workload.address(isIPv6: false), workload.address(isIPv6: true)] {
             guard let address else { continue }
-            for port in ports { add(workload.network, address, port, entry) }
+            for port in ports {
+                add(workload.network, address, port, entry)
+                if entry.local != 0 { add(dialScope(of: workload), address, port, entry) }
+            }
         }
+    }
+
+    /// Dial sockets know the network namespace that they were made for, not its network.
+    private func dialScope(of workload: WorkloadView) -> NetworkID {
+        NetworkID(rawValue: MESH_DIAL_SCOPE | workload.networkNamespace.rawValue)
     }
 
     private func refusal(of endpoints: EndpointList) -> Refusal {

@@ -53,9 +53,10 @@ func workload(
             workload("sockets", .cgroup(pattern: "*/sockets")), workload("none", .cgroup(pattern: "w/three")),
             workload("outside", .cgroup(pattern: "/elsewhere")),
         ])
-        #expect(scan.found.map { String($0.path.dropFirst(top.path.count)) } == [
-            "/w/one", "/w/two", "/deep/x.slice/web.service",
-        ])
+        #expect(
+            scan.found.map { String($0.path.dropFirst(top.path.count)) } == [
+                "/w/one", "/w/two", "/deep/x.slice/web.service",
+            ])
         #expect(scan.found.first?.id == (try top.hierarchy.id(of: top.path + "/w/one")))
         #expect(scan.problems.count == 1 && scan.problems[0].description.contains("shop/outside"))
     }
@@ -68,11 +69,12 @@ func workload(
             workload("zulu", .cgroup(pattern: "w/one")), workload("alfa", .cgroup(pattern: "w/*")),
         ])
         #expect(scan.found.map(\.resource.name) == ["alfa"])
-        #expect(scan.problems == [
-            .overlap(
-                path: top.path + "/w/one", winner: ResourceName(namespace: "shop", name: "alfa"),
-                loser: ResourceName(namespace: "shop", name: "zulu"))
-        ])
+        #expect(
+            scan.problems == [
+                .overlap(
+                    path: top.path + "/w/one", winner: ResourceName(namespace: "shop", name: "alfa"),
+                    loser: ResourceName(namespace: "shop", name: "zulu"))
+            ])
     }
 
     @Test func patternsThatTheKernelCannotHoldAreReported() throws {

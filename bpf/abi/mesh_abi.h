@@ -77,6 +77,8 @@ struct mesh_workload {
 };
 
 /* mesh_dests: HASH. Looked up with the port first, then with port_be 0 (the address alone) */
+#define MESH_DIAL_SCOPE 0x80000000u /* | netns, as network: where dial sockets made for that namespace may go */
+
 struct mesh_destination_key {
 	__u32 network;
 	__be16 port_be; /* 0: any port of the address */
@@ -253,7 +255,6 @@ enum __attribute__((enum_extensibility(closed))) mesh_purpose_kind {
 struct mesh_purpose {
 	__u32 kind; /* enum mesh_purpose_kind */
 	__u32 netns; /* meshd's number of the network namespace */
-	__u32 network; /* scope of the addresses in it */
 };
 
 #define MESH_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type)

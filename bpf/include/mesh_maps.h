@@ -13,8 +13,8 @@ struct mesh_own {
 	__u8 presents; /* present is set */
 	__u8 beat_state; /* enum mesh_listener_state; 0: no beat yet */
 	__u32 netns;
-	__u32 network;
 	struct mesh_present present;
+	__u32 pad;
 	__u64 beat_ns;
 };
 

@@ -1,0 +1,72 @@
+import CLibBPF
+import Glibc
+import LinuxIO
+
+/// One program's place: which hook, on which cgroup, and the file that pins its link.
+struct Attachment {
+    enum Place {
+        case cgroup(String, bpf_attach_type)
+        case trace
+    }
+
+    var program: String
+    var place: Place
+
+    /// Everything that is attached. Programs that only read come first, the one that begins connections last, so that a
+    /// swap of versions never has a writer without its readers.
+    static func all(root: String, sockets: String) -> [Attachment] {
+        [
+            Attachment(program: "mesh_getopt", place: .cgroup(sockets, BPF_CGROUP_GETSOCKOPT)),
+            Attachment(program: "mesh_setopt", place: .cgroup(sockets, BPF_CGROUP_SETSOCKOPT)),
+            Attachment(program: "mesh_peername4", place: .cgroup(root, BPF_CGROUP_INET4_GETPEERNAME)),
+            Attachment(program: "mesh_peername6", place: .cgroup(root, BPF_CGROUP_INET6_GETPEERNAME)),
+            Attachment(program: "mesh_sockname4", place: .cgroup(root, BPF_CGROUP_INET4_GETSOCKNAME)),
+            Attachment(program: "mesh_sockname6", place: .cgroup(root, BPF_CGROUP_INET6_GETSOCKNAME)),
+            Attachment(program: "mesh_sockops", place: .cgroup(root, BPF_CGROUP_SOCK_OPS)),
+            Attachment(program: "mesh_cgmkdir", place: .trace),
+            Attachment(program: "mesh_cgrmdir", place: .trace),
+            Attachment(program: "mesh_bind4", place: .cgroup(root, BPF_CGROUP_INET4_BIND)),
+            Attachment(program: "mesh_bind6", place: .cgroup(root, BPF_CGROUP_INET6_BIND)),
+            Attachment(program: "mesh_connect6", place: .cgroup(root, BPF_CGROUP_INET6_CONNECT)),
+            Attachment(program: "mesh_connect4", place: .cgroup(root, BPF_CGROUP_INET4_CONNECT)),
+        ]
+    }
+
+    /// Puts the program in its place: swapped atomically in a pinned link that is still good, else attached and pinned.
+    func install(_ descriptor: Int32, pinDirectory: String) throws(BPFError) {
+        let pin = "\(pinDirectory)/link_\(program)"
+        switch place {
+        case .cgroup(let path, let type):
+            let number = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+            guard number >= 0 else { throw BPFError("open cgroup", code: errno, object: path) }
+            let cgroup = FileDescriptor(owning: number)
+            if Attachment.swap(descriptor, in: pin, cgroup: cgroup) { return }
+            try pinNew(bpf_link_create(descriptor, cgroup.number, type, nil), at: pin)
+        case .trace:
+            // Such a link can't take another program: the new one is attached beside the old, then the old goes.
+            try pinNew(bpf_link_create(descriptor, 0, BPF_TRACE_RAW_TP, nil), at: pin)
+        }
+    }
+
+    private func pinNew(_ link: Int32, at pin: String) throws(BPFError) {
+        guard link >= 0 else { throw BPFError("attach", code: -link, object: program) }
+        let link = FileDescriptor(owning: link)
+        unlink(pin)
+        let failed = bpf_obj_pin(link.number, pin)
+        if failed < 0 { throw BPFError("pin", code: -failed, object: pin) }
+    }
+
+    /// False when there is no pinned link, or it is on a cgroup that has been removed since.
+    private static func swap(_ program: Int32, in pin: String, cgroup: borrowing FileDescriptor) -> Bool {
+        let number = bpf_obj_get(pin)
+        guard number >= 0 else { return false }
+        let link = FileDescriptor(owning: number)
+        var info = bpf_link_info()
+        var size = UInt32(MemoryLayout<bpf_link_info>.size)
+        var status = stat()
+        guard bpf_obj_get_info_by_fd(link.number, &info, &size) == 0, fstat(cgroup.number, &status) == 0,
+            info.cgroup.cgroup_id == UInt64(status.st_ino)
+        else { return false }
+        return bpf_link_update(link.number, program, nil) == 0
+    }
+}

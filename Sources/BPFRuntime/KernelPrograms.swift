@@ -1,0 +1,104 @@
+package import CMeshABI
+import CLibBPF
+import CLinux
+import Glibc
+package import LinuxIO
+
+/// The kernel side of one node, loaded, attached and pinned. It goes on working when this object and its process end:
+/// the next `load` takes over maps and links and swaps the programs without a gap.
+package final class KernelPrograms {
+    package let settings: BPFMap<UInt32, mesh_settings>
+    package let cgroups: BPFMap<UInt64, mesh_cgroup>
+    package let workloads: BPFMap<UInt32, mesh_workload>
+    package let destinations: BPFMap<mesh_destination_key, mesh_destination>
+    package let listeners: BPFMap<mesh_listeners_key, mesh_listeners>
+    package let nodes: BPFMap<mesh_address, UInt32>
+    package let patterns: BPFMap<UInt32, mesh_pattern>
+    package let owners: BPFMap<mesh_owner_key, mesh_owner>
+    package let handovers: BPFMap<mesh_tuple, mesh_socket>
+    package let events: EventRing
+    package let live: LiveFlows
+    private let counterMap: Int32
+    private let object: BPFObject
+    package let pinDirectory: String
+
+    /// `cgroupRoot` and `socketsCgroup` are directories; the second must exist and hold no process but the socket maker.
+    /// `pinDirectory` is made, in a mounted BPF file system.
+    package init(pinDirectory: String, cgroupRoot: String, socketsCgroup: String) throws(BPFError) {
+        try KernelPrograms.check(pinDirectory)
+        object = try BPFObject.load(pinDirectory: pinDirectory)
+        self.pinDirectory = pinDirectory
+        settings = try object.map("mesh_settings", UInt32.self, mesh_settings.self)
+        cgroups = try object.map("mesh_cgroups", UInt64.self, mesh_cgroup.self)
+        workloads = try object.map("mesh_workloads", UInt32.self, mesh_workload.self)
+        destinations = try object.map("mesh_dests", mesh_destination_key.self, mesh_destination.self)
+        listeners = try object.map("mesh_listeners", mesh_listeners_key.self, mesh_listeners.self)
+        nodes = try object.map("mesh_nodes", mesh_address.self, UInt32.self)
+        patterns = try object.map("mesh_patterns", UInt32.self, mesh_pattern.self)
+        owners = try object.map("mesh_owners", mesh_owner_key.self, mesh_owner.self)
+        handovers = try object.map("mesh_handover", mesh_tuple.self, mesh_socket.self)
+        counterMap = try object.mapDescriptor("mesh_counters")
+        events = try EventRing(mapDescriptor: try object.mapDescriptor("mesh_events"))
+        live = try LiveFlows(
+            program: try object.program("mesh_live"), mapDescriptor: try object.mapDescriptor("mesh_sockets"))
+        for attachment in Attachment.all(root: cgroupRoot, sockets: socketsCgroup) {
+            try attachment.install(try object.programDescriptor(attachment.program), pinDirectory: pinDirectory)
+        }
+    }
+
+    /// How often each reason was counted, over all processors, by its number.
+    package func counters() throws(IOError) -> [UInt64] {
+        let processors = Int(libbpf_num_possible_cpus())
+        guard processors > 0 else { throw IOError("libbpf_num_possible_cpus", code: Int32(-processors)) }
+        var sums = [UInt64](repeating: 0, count: Int(mesh_reason.MESH_REASON_MAX.rawValue))
+        var failed: Int32 = 0
+        withUnsafeTemporaryAllocation(of: UInt64.self, capacity: processors) { values in
+            for index in sums.indices where failed == 0 {
+                var key = UInt32(index)
+                failed = bpf_map_lookup_elem(counterMap, &key, values.baseAddress)
+                if failed == 0 { sums[index] = values.reduce(0, &+) }
+            }
+        }
+        if failed < 0 { throw IOError("bpf_map_lookup_elem", code: -failed, object: "mesh_counters") }
+        return sums
+    }
+
+    /// Detaches every program and removes every pin of a node (for uninstall). No error when there are none.
+    package static func uninstall(pinDirectory: String) throws(BPFError) {
+        guard let directory = opendir(pinDirectory) else {
+            if errno == ENOENT { return }
+            throw BPFError("open", code: errno, object: pinDirectory)
+        }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name.hasPrefix("link_") || name.hasPrefix("map_") { names.append(name) }
+        }
+        closedir(directory)
+        // Links first: no program may run on maps that are gone.
+        for name in names.sorted() where unlink("\(pinDirectory)/\(name)") != 0 {
+            throw BPFError("remove", code: errno, object: "\(pinDirectory)/\(name)")
+        }
+        guard rmdir(pinDirectory) == 0 else { throw BPFError("remove", code: errno, object: pinDirectory) }
+    }
+
+    // MARK: private
+
+    private static func check(_ pinDirectory: String) throws(BPFError) {
+        guard access("/sys/kernel/btf/vmlinux", R_OK) == 0 else {
+            throw BPFError("find kernel types", code: errno, object: "/sys/kernel/btf/vmlinux")
+        }
+        var path = ""
+        for part in pinDirectory.split(separator: "/") {
+            path += "/" + part
+            guard mkdir(path, 0o700) == 0 || errno == EEXIST else {
+                throw BPFError("make pin directory", code: errno, object: path)
+            }
+        }
+        guard clinux_is_bpffs(pinDirectory) == 1 else {
+            throw BPFError("check pin directory", code: EINVAL, object: pinDirectory)
+        }
+    }
+}
