@@ -6,8 +6,8 @@ package struct CgroupPattern: Hashable, Sendable, CustomStringConvertible {
     package let components: [String]
 
     static let anyDepth = "**"
-    /// What `**` becomes for the kernel side, which knows only fixed depths. A systemd unit lies in at most a slice of a
-    /// slice of a slice of the manager's root.
+    /// What `**` becomes for the kernel side, which knows only fixed depths. A systemd unit lies in at most a slice
+    /// of a slice of a slice of the manager's root.
     static let depthsMax = 4
 
     package init(absolute path: String) {

@@ -246,8 +246,8 @@ package struct MeshCgroups: Equatable, Sendable {
     }
 }
 
-/// Which workloads may connect: only those that the proxy's snapshot knows, or it would have to refuse what it gets. Once
-/// ready, a workload stays so while it lives: a proxy that starts anew is no reason for another refusal.
+/// Which workloads may connect: only those that the proxy's snapshot knows, or it would have to refuse what it gets.
+/// Once ready, a workload stays so while it lives: a proxy that starts anew is no reason for another refusal.
 struct Readiness {
     /// The snapshot version that each waiting workload came with.
     private var waiting: [WorkloadID: UInt64] = [:]

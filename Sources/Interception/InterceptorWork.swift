@@ -19,8 +19,8 @@ extension Interceptor {
         try kernel.unmark(marked.subtracting(found))
     }
 
-    /// Puts a snapshot into force, in the kernel and in the proxy. Also to be called with the last one again when nothing
-    /// changed: it then costs little.
+    /// Puts a snapshot into force, in the kernel and in the proxy. Also to be called with the last one again when
+    /// nothing changed: it then costs little.
     package func apply(_ snapshot: Snapshot) throws(IOError) {
         self.snapshot = snapshot
         unreachable = unreachable.filter { snapshot.node($0.key) != nil }

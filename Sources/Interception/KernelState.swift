@@ -2,8 +2,8 @@ package import CMeshABI
 package import LinuxIO
 package import MeshModel
 
-/// Keeps the BPF maps equal to the snapshot, the workloads' cgroups and the listeners. Only differences are written, and
-/// new before old, so that what must exist never is away for a moment.
+/// Keeps the BPF maps equal to the snapshot, the workloads' cgroups and the listeners. Only differences are written,
+/// and new before old, so that what must exist never is away for a moment.
 package final class KernelState {
     /// A workload's cgroup as the hooks should see it.
     package struct Cgroup: Equatable {

@@ -2,9 +2,9 @@ import Glibc
 package import LinuxIO
 package import ProxyControl
 
-/// One connection to a proxy: messages with descriptors, both ways, on meshd's reactor. What the proxy sends is decoded
-/// as coming from a less trusted process; what it does not take is queued up to a bound, and a proxy that stays behind it
-/// is cut off: it reconnects and is told everything again, which is cheaper than to repair a gap.
+/// One connection to a proxy: messages with descriptors, both ways, on meshd's reactor. What the proxy sends is
+/// decoded as coming from a less trusted process; what it does not take is queued up to a bound, and a proxy that
+/// stays behind it is cut off: it reconnects and is told everything again, which is cheaper than to repair a gap.
 package final class ProxyChannel {
     /// Why a channel ended, for the log.
     package enum End: Equatable, CustomStringConvertible {

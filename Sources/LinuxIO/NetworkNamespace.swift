@@ -1,7 +1,8 @@
 import CLinux
 import Glibc
 
-/// A network namespace, kept alive while this value lives: close it soon, or a deleted namespace stays with its devices.
+/// A network namespace, kept alive while this value lives: close it soon, or a deleted namespace stays with its
+/// devices.
 package struct NetworkNamespace: ~Copyable {
     private let descriptor: FileDescriptor
 

@@ -72,8 +72,8 @@ extension WireReader {
 }
 
 extension Reason {
-    /// The reason with this number, or nil when the list has none. The importer's own `init(rawValue:)` takes any number,
-    /// and an exhaustive switch over a number that is not listed is undefined behaviour.
+    /// The reason with this number, or nil when the list has none. The importer's own `init(rawValue:)` takes any
+    /// number, and an exhaustive switch over a number that is not listed is undefined behaviour.
     package init?(listed number: UInt16) {
         switch number {
         case 0...19, 32...45, 64...79, 96...108, 128...131, 160: self.init(rawValue: UInt32(number))

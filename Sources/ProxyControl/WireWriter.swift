@@ -1,5 +1,5 @@
-/// Appends fields in the control protocol's binary form: little-endian numbers, texts with a 16-bit length, blobs with a
-/// 32-bit length, records with a 16-bit length so that a later version can append fields to them.
+/// Appends fields in the control protocol's binary form: little-endian numbers, texts with a 16-bit length, blobs
+/// with a 32-bit length, records with a 16-bit length so that a later version can append fields to them.
 struct WireWriter {
     private(set) var bytes: [UInt8] = []
 
