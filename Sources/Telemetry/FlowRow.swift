@@ -1,0 +1,134 @@
+/// One flow as `meshctl flows` and `meshctl top` show it: names and numbers only, no ids of the snapshot.
+/// Bytes are payload and named from the client's side on both nodes.
+package struct FlowRow: Equatable, Sendable, Decodable {
+    package enum State: String, Sendable, Decodable {
+        case open, closed, refused
+    }
+
+    package enum Verdict: String, Sendable, Decodable {
+        /// In the mesh: both ends authenticated.
+        case allowed
+        /// Refused; `reason` says why.
+        case denied
+        /// Not of the mesh: left as it was.
+        case passthrough
+    }
+
+    /// Names the flow while meshd runs.
+    package var id: UInt64 = 0
+    package var node = ""
+    package var direction = ""
+    package var sourcePrincipal = ""
+    package var destinationPrincipal = ""
+    /// `namespace/name` of the Workload resource; empty where it is unknown.
+    package var sourceWorkload = ""
+    package var destinationWorkload = ""
+    /// The node that the peer is on; empty for flows that stay here.
+    package var peerNode = ""
+    package var source = ""
+    package var originalDestination = ""
+    /// `namespace/name`; empty where a workload was called by its own address.
+    package var service = ""
+    package var bytesSent: UInt64 = 0
+    package var bytesReceived: UInt64 = 0
+    /// After a reset the kernel does not know what arrived.
+    package var approximate = false
+    /// Of the leg between the nodes; 0 where unknown.
+    package var rttMicroseconds: UInt32 = 0
+    /// Round-trip time and retransmits are the tunnel's, which carries other flows too.
+    package var rttShared = false
+    package var retransmits: UInt32 = 0
+    package var ageMilliseconds: UInt64 = 0
+    package var state = State.open
+    package var verdict = Verdict.allowed
+    package var reason = "none"
+    /// Of the client, when it runs on this node; 0 and empty otherwise.
+    package var pid: UInt32 = 0
+    package var command = ""
+    /// Of the server, when it runs on this node.
+    package var destinationPid: UInt32 = 0
+    package var destinationCommand = ""
+    /// Number of the tunnel; 0 for flows without one.
+    package var tunnel: UInt32 = 0
+
+    package init() {}
+
+    private enum CodingKeys: String, CodingKey {
+        case id, node, direction, source, service, approximate, retransmits, state, verdict, reason, pid, command
+        case tunnel
+        case sourcePrincipal = "source_principal"
+        case destinationPrincipal = "destination_principal"
+        case sourceWorkload = "source_workload"
+        case destinationWorkload = "destination_workload"
+        case peerNode = "peer_node"
+        case originalDestination = "original_destination"
+        case bytesSent = "bytes_sent"
+        case bytesReceived = "bytes_received"
+        case rttMicroseconds = "rtt_us"
+        case rttShared = "rtt_shared"
+        case ageMilliseconds = "age_ms"
+        case destinationPid = "destination_pid"
+        case destinationCommand = "destination_command"
+    }
+}
+
+extension FlowRow: JSONWritable {
+    package func write(to json: inout JSONWriter) {
+        json.object { json in
+            json.member("id", id)
+            json.member("node", node)
+            json.member("direction", direction)
+            json.member("state", state.rawValue)
+            json.member("verdict", verdict.rawValue)
+            json.member("reason", reason)
+            json.member("source_principal", sourcePrincipal)
+            json.member("destination_principal", destinationPrincipal)
+            json.member("source_workload", sourceWorkload)
+            json.member("destination_workload", destinationWorkload)
+            json.member("source", source)
+            json.member("original_destination", originalDestination)
+            json.member("service", service)
+            json.member("peer_node", peerNode)
+            json.member("tunnel", tunnel)
+            json.member("bytes_sent", bytesSent)
+            json.member("bytes_received", bytesReceived)
+            json.member("approximate", approximate)
+            json.member("rtt_us", rttMicroseconds)
+            json.member("rtt_shared", rttShared)
+            json.member("retransmits", retransmits)
+            json.member("age_ms", ageMilliseconds)
+            json.member("pid", pid)
+            json.member("command", command)
+            json.member("destination_pid", destinationPid)
+            json.member("destination_command", destinationCommand)
+        }
+    }
+}
+
+/// Flows in the order in which they last changed, so that a reader can ask for what came after.
+package struct FlowPage: Equatable, Sendable, Decodable, JSONWritable {
+    /// Pass it as `after` for what changes from now on.
+    package var next: UInt64
+    /// There is more right now: ask again at once.
+    package var more: Bool
+    /// Kernel events, proxy records and flows that had to be left out, since meshd started.
+    package var lost: UInt64
+    package var flows: [FlowRow]
+
+    package init(next: UInt64 = 0, more: Bool = false, lost: UInt64 = 0, flows: [FlowRow] = []) {
+        self.next = next
+        self.more = more
+        self.lost = lost
+        self.flows = flows
+    }
+
+    package func write(to json: inout JSONWriter) {
+        json.object { json in
+            json.member("next", next)
+            json.member("more", more)
+            json.member("lost", lost)
+            json.key("flows")
+            json.array(flows) { $1.write(to: &$0) }
+        }
+    }
+}
