@@ -10,6 +10,10 @@ package final class Interceptor {
     package struct Configuration {
         /// Workloads lie below. Its directory, or its path from the hierarchy's root; empty for all of it.
         package var cgroupRoot: String
+        /// Of this node, unique among those that share the BPF file system.
+        package var node: String
+        /// The mounted BPF file system.
+        package var bpffs = "/sys/fs/bpf"
         /// Kept until reboot: numbers, control socket.
         package var runtimeDirectory: String
         /// Of meshd.
@@ -35,14 +39,19 @@ package final class Interceptor {
         package var marksSockets = true
 
         package init(
-            cgroupRoot: String, runtimeDirectory: String, executable: String, proxyUID: UInt32, proxyGID: UInt32
+            node: String, cgroupRoot: String, runtimeDirectory: String, executable: String, proxyUID: UInt32,
+            proxyGID: UInt32
         ) {
+            self.node = node
             self.cgroupRoot = cgroupRoot
             self.runtimeDirectory = runtimeDirectory
             self.executable = executable
             self.proxyUID = proxyUID
             self.proxyGID = proxyGID
         }
+
+        /// Where maps and links are pinned; the layout's number is in it.
+        package var pinDirectory: String { "\(bpffs)/culvert/\(node)/v\(MESH_LAYOUT)" }
     }
 
     package struct Callbacks {
@@ -93,6 +102,8 @@ package final class Interceptor {
     var timers: [Reactor.TimerID] = []
     var instanceWatch: Reactor.WatchID?
     var isRescanDue = false
+    /// Marks of classify_cgroup that the last thorough scan found no cgroup for.
+    var strayMarks: Set<UInt64> = []
     /// Deserted at the last look; still so at the next, they are gone.
     var deserted: Set<NetworkNamespaceID> = []
     var isStopped = false
@@ -129,8 +140,7 @@ package final class Interceptor {
         instanceWatch = try instances.watch(on: reactor) { [weak self] in self?.instancesMayHaveChanged() }
         timers = [
             reactor.schedule(afterMilliseconds: 300, every: 300) { [weak self] in self?.sweep() },
-            // classify_cgroup's events come at once; this catches what a full ring lost.
-            reactor.schedule(afterMilliseconds: 5_000, every: 5_000) { [weak self] in self?.rescan() },
+            reactor.schedule(afterMilliseconds: 5_000, every: 5_000) { [weak self] in self?.rescanThoroughly() },
         ]
         let supervisor = ProxySupervisor(
             supervisorConfiguration(), reactor: reactor,

@@ -35,7 +35,10 @@ extension Interceptor {
     /// Kernel events: those of other kinds are ignored.
     package func handle(_ event: mesh_event) {
         switch UInt32(event.kind) {
-        case mesh_event_kind.MESH_EVENT_CGROUP_MADE.rawValue, mesh_event_kind.MESH_EVENT_CGROUP_REMOVED.rawValue:
+        case mesh_event_kind.MESH_EVENT_CGROUP_MADE.rawValue: rescanSoon()
+        case mesh_event_kind.MESH_EVENT_CGROUP_REMOVED.rawValue:
+            // One that was never ours has only its mark; the scan takes care of the others.
+            attempt { () throws(IOError) in try kernel.unmark([event.value]) }
             rescanSoon()
         case mesh_event_kind.MESH_EVENT_NEEDS_LISTENER.rawValue: needsListener(event.socket)
         default: break
@@ -55,8 +58,21 @@ extension Interceptor {
 
     func rescan() {
         guard !isStopped else { return }
-        sockets.retryFailed()
         attempt { () throws(IOError) in _ = try scan() }
+    }
+
+    /// Every 5 s. classify_cgroup's events come at once; this catches what a full ring lost.
+    func rescanThoroughly() {
+        guard !isStopped else { return }
+        attempt { () throws(IOError) in
+            let marked = try kernel.markedCgroups()
+            let found = try scan()
+            // A mark is set a moment before the directory can be seen: only what stays unseen is gone.
+            let strays = marked.subtracting(found)
+            try kernel.unmark(strays.intersection(strayMarks))
+            strayMarks = strays
+        }
+        sockets.retryFailed()
     }
 
     /// Looks at the cgroups and takes over what changed; the ids of those found.

@@ -43,7 +43,7 @@ private final class Node {
         let cgroups = MeshCgroups(root: cgroup.path, cgroup.hierarchy)
         try cgroups.prepare(cgroup.hierarchy, movesCaller: false)
         var configuration = Interceptor.Configuration(
-            cgroupRoot: cgroup.hierarchy.directory(cgroup.path), runtimeDirectory: directory,
+            node: "a", cgroupRoot: cgroup.hierarchy.directory(cgroup.path), runtimeDirectory: directory,
             executable: try meshdPath(), proxyUID: 65_534,
             proxyGID: 65_534)
         configuration.marksSockets = false

@@ -83,7 +83,13 @@ private enum World {
         // Shared addresses only by their declared ports.
         #expect(try entry(plan, "10.0.0.3", 80) != nil && entry(plan, "10.0.0.3", 81) != nil)
         #expect(try entry(plan, "10.0.0.3", 0) == nil)
-        for (key, value) in plan.content {
+        // Dial sockets of the workload's own namespace, and no others, may go there.
+        for netns in [UInt32(3), 0, 4] {
+            let key = mesh_destination_key(
+                network: MESH_DIAL_SCOPE | netns, port_be: 0, pad: 0, address: IPAddress(ipv4: 0x0a00_0001).meshAddress)
+            #expect(plan.content[Raw(key)]?.value.id == (netns == 3 ? 7 : nil))
+        }
+        for (key, value) in plan.content where key.value.network & MESH_DIAL_SCOPE == 0 {
             let address = SocketAddress(IPAddress(key.value.address), UInt16(bigEndian: key.value.port_be))
             switch snapshot.route(network: .default, destination: address) {
             case .service(let id, _): #expect(value.value.id == id.rawValue && value.value.kind == 2)

@@ -1,0 +1,48 @@
+package import BPFRuntime
+package import CMeshABI
+package import LinuxIO
+
+/// The kernel side of this node as meshd holds it: programs loaded (or taken over from an earlier meshd), attached and
+/// pinned; its maps for `Interceptor`, its events and counters for who shows flows.
+package final class NodeKernel {
+    private let programs: KernelPrograms
+    private var watch: Reactor.WatchID?
+
+    /// Creates the mesh's cgroups, moves meshd into its own (`movesCaller`, not where a service manager keeps it in a
+    /// unit), then loads. What was pinned before stays in force until its successor is in place.
+    package init(_ configuration: Interceptor.Configuration, movesCaller: Bool) throws {
+        let hierarchy = try CgroupHierarchy.locate()
+        let cgroups = MeshCgroups(root: configuration.cgroupRoot, hierarchy)
+        try cgroups.prepare(hierarchy, movesCaller: movesCaller)
+        programs = try KernelPrograms(
+            pinDirectory: configuration.pinDirectory, cgroupRoot: hierarchy.directory(cgroups.root),
+            socketsCgroup: hierarchy.directory(cgroups.sockets))
+    }
+
+    package var tables: KernelTables { KernelTables(programs) }
+
+    /// Calls `body` for every event from now on, those of `Interceptor.handle` among them.
+    package func watchEvents(on reactor: Reactor, body: @escaping (mesh_event) -> Void) throws(IOError) {
+        watch = try reactor.watch(programs.events.descriptor) { [weak self] _ in self?.programs.events.read(body) }
+    }
+
+    /// How often each reason was counted, by its number.
+    package func counters() throws(IOError) -> [UInt64] { try programs.counters() }
+
+    /// One event of kind open for each observed socket, with its counters as of now.
+    package func readLiveFlows(_ body: (mesh_event) -> Void) throws(BPFError) { try programs.live.read(body) }
+
+    /// Whether the workload behind a listening socket is known, for `meshctl check`: who listens where.
+    package func owners() throws(IOError) -> [(key: mesh_owner_key, owner: mesh_owner)] {
+        var owners: [(key: mesh_owner_key, owner: mesh_owner)] = []
+        for key in try programs.owners.keys() {
+            if let owner = try programs.owners.get(key) { owners.append((key, owner)) }
+        }
+        return owners
+    }
+
+    /// Detaches everything and removes the pins.
+    package static func uninstall(_ configuration: Interceptor.Configuration) throws(BPFError) {
+        try KernelPrograms.uninstall(pinDirectory: configuration.pinDirectory)
+    }
+}
