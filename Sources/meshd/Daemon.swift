@@ -1,0 +1,152 @@
+import BPFRuntime
+import CMeshABI
+import Glibc
+import Interception
+import LinuxIO
+import MeshConfig
+import MeshDiscovery
+import MeshModel
+import ProxyControl
+
+/// The node daemon: one reactor thread, on which every feature does its work. This type wires them to each other, and
+/// says in which order they start and stop; each knows only what it is given here.
+final class Daemon {
+    let file: ConfigurationFile
+    let reactor: Reactor
+    let log: DaemonLog
+    let programs: KernelPrograms
+    let interceptor: Interceptor
+    let resources: ResourceState
+    let source: FileSource
+    let identity: IdentityFeed
+    let flows: FlowFeed
+    private var watches: [Reactor.WatchID] = []
+    private var operation: Operation?
+    private let signals: SignalDescriptor
+
+    static func run(_ file: ConfigurationFile) -> Int32 {
+        do {
+            // Blocked before anything else runs, so that none is lost.
+            let signals = try SignalDescriptor([SIGTERM, SIGINT, SIGHUP])
+            try OwnProcess.becomeUndumpable()
+            let daemon = try Daemon(file, signals: signals)
+            try daemon.start()
+            try daemon.reactor.run()
+            daemon.stop()
+            return 0
+        } catch {
+            Meshd.complain("meshd: \(error)")
+            return 1
+        }
+    }
+
+    private init(_ file: ConfigurationFile, signals: consuming SignalDescriptor) throws {
+        let configuration = file.configuration
+        self.file = file
+        self.signals = signals
+        let reactor = try Reactor()
+        let log = DaemonLog(configuration.log, node: configuration.node)
+        self.reactor = reactor
+        self.log = log
+        for directory in [configuration.runtimeDirectory, configuration.stateDirectory] {
+            try TextFile.createDirectory(directory)
+        }
+        try file.cgroups.prepare(file.hierarchy, movesCaller: configuration.proxy.launch == .process)
+        programs = try KernelPrograms(
+            pinDirectory: file.pinDirectory, cgroupRoot: file.hierarchy.directory(file.cgroups.root),
+            socketsCgroup: file.hierarchy.directory(file.cgroups.sockets))
+
+        // The features call each other through this, once all of them exist.
+        let wiring = Wiring()
+        interceptor = try Interceptor(
+            file.interceptor, tables: KernelTables(programs), reactor: reactor,
+            callbacks: .init(
+                instancesChanged: { wiring.daemon?.resources.set($0) },
+                proxyConnected: { wiring.daemon?.firstMessages($0) ?? [] },
+                proxyEnded: { wiring.daemon?.flows.proxyEnded() },
+                proxyMessage: { wiring.daemon?.flows.take($0) }, report: { log.take($0) }))
+        resources = ResourceState(configuration, log: log) { snapshot throws(IOError) in
+            try wiring.daemon?.putInForce(snapshot)
+        }
+        source = try FileSource(
+            directory: configuration.resourcesDirectory, localNode: configuration.node,
+            lastGood: resources.lastGoodResources, reactor: reactor
+        ) { wiring.daemon?.discovered($0) }
+        identity = IdentityFeed(configuration, reactor: reactor, log: log)
+        flows = FlowFeed(log: log)
+        wiring.daemon = self
+    }
+
+    private final class Wiring {
+        weak var daemon: Daemon?
+    }
+
+    private func start() throws {
+        let configuration = file.configuration
+        watches.append(
+            try reactor.watch(programs.events.descriptor) { [weak self] _ in self?.readKernelEvents() })
+        watches.append(try reactor.watch(signals.descriptor) { [weak self] _ in self?.readSignals() })
+        let operation = try Operation(self)
+        self.operation = operation
+        identity.onChange = { [weak self] messages in
+            for message in messages { self?.interceptor.send(message) }
+        }
+        try identity.start()
+        discovered(try source.start())
+        try interceptor.start()
+        log.info("meshd \(Meshd.version) runs on node \(configuration.node)")
+    }
+
+    /// Leaves programs, pins and proxy at work: connections go on until the next meshd comes.
+    private func stop() {
+        log.info("meshd ends; capture, proxy and connections go on")
+        operation?.stop()
+        source.stop()
+        interceptor.shutdown()
+    }
+
+    // MARK: what happens
+
+    private func discovered(_ status: DiscoveryStatus) {
+        for problem in status.problems {
+            if problem.severity == .error { log.error(problem.description) } else { log.warning(problem.description) }
+        }
+        do {
+            let node = file.configuration.node
+            try interceptor.setWorkloads(status.resources.workloads.filter { $0.node == node })
+        } catch {
+            log.error("workloads not taken over: \(error)")
+        }
+        resources.set(status.resources)
+    }
+
+    private func putInForce(_ snapshot: Snapshot) throws(IOError) {
+        flows.snapshot = snapshot
+        identity.setLocalPrincipals(of: snapshot)
+        try interceptor.apply(snapshot)
+    }
+
+    private func firstMessages(_ hello: ProxyHello) -> [SupervisorMessage] {
+        flows.proxyConnected()
+        return [.welcome(file.proxySettings)] + identity.messagesForNewProxy
+    }
+
+    private func readKernelEvents() {
+        programs.events.read { event in
+            interceptor.handle(event)
+            flows.take(event)
+        }
+    }
+
+    private func readSignals() {
+        while let signal = try? signals.next() {
+            if signal == SIGHUP {
+                log.info("reads resources and certificates again (SIGHUP)")
+                source.reload()
+                identity.reload()
+            } else {
+                reactor.stop()
+            }
+        }
+    }
+}

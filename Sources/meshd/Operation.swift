@@ -1,0 +1,4 @@
+final class Operation {
+    init(_ daemon: Daemon) throws {}
+    func stop() {}
+}
