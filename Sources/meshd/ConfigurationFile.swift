@@ -40,13 +40,12 @@ struct ConfigurationFile {
         adminGID = getgrnam(configuration.admin.group).map { $0.pointee.gr_gid }
     }
 
-    var pinDirectory: String { "\(configuration.bpffs)/culvert/\(configuration.node)/v\(KernelLayout.current)" }
-
     var interceptor: Interceptor.Configuration {
         get throws {
             var result = Interceptor.Configuration(
-                cgroupRoot: cgroups.root, runtimeDirectory: configuration.runtimeDirectory,
+                node: configuration.node, cgroupRoot: cgroups.root, runtimeDirectory: configuration.runtimeDirectory,
                 executable: try OwnProcess.executablePath(), proxyUID: proxyUID, proxyGID: proxyGID)
+            result.bpffs = configuration.bpffs
             result.startsProxy = configuration.proxy.launch == .process
             result.loops = loops
             result.failureOpen = configuration.failureMode == .open

@@ -1,4 +1,3 @@
-import BPFRuntime
 import CMeshABI
 import Glibc
 import Interception
@@ -14,7 +13,7 @@ final class Daemon {
     let file: ConfigurationFile
     let reactor: Reactor
     let log: DaemonLog
-    let programs: KernelPrograms
+    let kernel: NodeKernel
     let interceptor: Interceptor
     let resources: ResourceState
     let source: FileSource
@@ -51,15 +50,12 @@ final class Daemon {
         for directory in [configuration.runtimeDirectory, configuration.stateDirectory] {
             try TextFile.createDirectory(directory)
         }
-        try file.cgroups.prepare(file.hierarchy, movesCaller: configuration.proxy.launch == .process)
-        programs = try KernelPrograms(
-            pinDirectory: file.pinDirectory, cgroupRoot: file.hierarchy.directory(file.cgroups.root),
-            socketsCgroup: file.hierarchy.directory(file.cgroups.sockets))
+        kernel = try NodeKernel(file.interceptor, movesCaller: configuration.proxy.launch == .process)
 
         // The features call each other through this, once all of them exist.
         let wiring = Wiring()
         interceptor = try Interceptor(
-            file.interceptor, tables: KernelTables(programs), reactor: reactor,
+            file.interceptor, tables: kernel.tables, reactor: reactor,
             callbacks: .init(
                 instancesChanged: { wiring.daemon?.resources.set($0) },
                 proxyConnected: { wiring.daemon?.firstMessages($0) ?? [] },
@@ -83,8 +79,10 @@ final class Daemon {
 
     private func start() throws {
         let configuration = file.configuration
-        watches.append(
-            try reactor.watch(programs.events.descriptor) { [weak self] _ in self?.readKernelEvents() })
+        try kernel.watchEvents(on: reactor) { [weak self] event in
+            self?.interceptor.handle(event)
+            self?.flows.take(event)
+        }
         watches.append(try reactor.watch(signals.descriptor) { [weak self] _ in self?.readSignals() })
         let operation = try Operation(self)
         self.operation = operation
@@ -129,13 +127,6 @@ final class Daemon {
     private func firstMessages(_ hello: ProxyHello) -> [SupervisorMessage] {
         flows.proxyConnected()
         return [.welcome(file.proxySettings)] + identity.messagesForNewProxy
-    }
-
-    private func readKernelEvents() {
-        programs.events.read { event in
-            interceptor.handle(event)
-            flows.take(event)
-        }
     }
 
     private func readSignals() {
