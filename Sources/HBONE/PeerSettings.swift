@@ -8,6 +8,8 @@ package struct PeerSettings: Equatable, Sendable {
         package var windowDelta: Int64 = 0
         /// The encoder must keep within this table from its next block on.
         package var headerTableSize: UInt32?
+
+        package init() {}
     }
 
     package private(set) var headerTableSize: UInt32 = 4_096

@@ -104,7 +104,8 @@ package struct ConnectionReceiveWindow: Equatable, Sendable {
         return increment
     }
 
-    /// Takes `DataFragment.flowControlledBytes` of every DATA frame, of unknown, dead and refused streams too. Not nil: the peer sent more than it may; the connection goes.
+    /// Takes `DataFragment.flowControlledBytes` of every DATA frame, of unknown, dead and refused streams too. Not nil:
+    /// the peer sent more than it may; the connection goes.
     package mutating func receive(_ count: UInt32) -> HTTP2Fault? {
         guard count <= remaining else { return .flowControl }
         remaining -= count

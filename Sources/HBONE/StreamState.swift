@@ -90,7 +90,7 @@ package struct StreamState: Equatable, Sendable {
     package var isOpen: Bool { phase == .open }
     /// The stream was reset or refused.
     package var isDead: Bool { phase == .dead }
-    /// Nothing more goes over the wire either way: the identifier may be forgotten. What is held may still be unwritten.
+    /// Nothing more goes over the wire either way: the identifier may be forgotten. What is held may be unwritten.
     package var isClosed: Bool { phase == .dead || (isRemoteEnded && isLocalEnded) }
 
     package mutating func event(_ event: Event) -> Action {

@@ -1,7 +1,7 @@
-// HBONE gives HTTP/2 streams the meaning that the mesh's wire has, which is Istio's: which SETTINGS a tunnel sends, what
-// a CONNECT request and its answer say, how far each window reaches, and what an end or a reset on one side means for
-// the other. It is pure: values and small state machines that return what is to be done. DataPlane does it, and hands
-// in what HTTP2Framing has read. It decides nothing about who may go where: that is MeshPolicy's.
+// HBONE gives HTTP/2 streams the meaning that the mesh's wire has, which is Istio's: which SETTINGS a tunnel sends,
+// what a CONNECT request and its answer say, how far each window reaches, and what an end or a reset on one side means
+// for the other. It is pure: values and small state machines that return what is to be done. DataPlane does it, and
+// hands in what HTTP2Framing has read. It decides nothing about who may go where: that is MeshPolicy's.
 
 package import HTTP2Framing
 
