@@ -97,7 +97,7 @@ let package = Package(
 
         // A stand-in for the proxy, for InterceptionTests
         .executableTarget(
-            name: "interception-fixture", dependencies: ["ProxyControl", "LinuxIO", "MeshModel", "CMeshABI"],
+            name: "interception-fixture", dependencies: ["ProxyControl", "LinuxIO", "CLinux", "MeshModel", "CMeshABI"],
             path: "Tests/InterceptionFixture",
             swiftSettings: strict),
 

@@ -33,6 +33,7 @@ enum Fixture {
     final class Held {
         let descriptor: FileDescriptor
         let namespace: UInt32
+        var isListener = false
         init(_ descriptor: consuming FileDescriptor, namespace: UInt32) {
             self.descriptor = descriptor
             self.namespace = namespace
@@ -49,7 +50,8 @@ enum Fixture {
         _ = try socket.send(ProxyMessage.hello(hello).encode())
         while true {
             var poll = pollfd(fd: socket.descriptor.number, events: Int16(POLLIN), revents: 0)
-            _ = Glibc.poll(&poll, 1, -1)
+            _ = Glibc.poll(&poll, 1, 200)
+            Capture.beat(state)
             switch try socket.receive(into: buffer) {
             case .nothing: continue
             case .closed: return
@@ -69,6 +71,8 @@ enum Fixture {
         case .listener(let listener):
             state.listeners.append(listener)
             hold(&descriptors, listener.networkNamespace.rawValue, &state)
+            if let listening = state.held.last { listening.isListener = true }
+            Capture.beat(state)
         case .dialSockets(let pool): hold(&descriptors, pool.networkNamespace.rawValue, &state)
         case .networkNamespaceGone(let gone):
             state.listeners.removeAll { $0.networkNamespace == gone }
@@ -93,6 +97,7 @@ enum Fixture {
             var counters = ProxyCounters()
             counters.connections = state.messages
             counters.descriptors = state.descriptors
+            (counters.connectionsTotal, counters.bytesToTunnels) = Capture.accept(state)
             counters.tunnels = UInt32(state.held.count)
             counters.handshakesTotal = UInt64(state.listeners.count)
             _ = try socket.send(ProxyMessage.counters(counters).encode())

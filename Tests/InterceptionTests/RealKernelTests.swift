@@ -1,0 +1,125 @@
+import CMeshABI
+import Glibc
+@testable import Interception
+import LinuxIO
+import MeshModel
+import ProxyControl
+import Testing
+
+/// The interceptor with the programs of bpf/: what a workload's connect() meets.
+@Suite struct RealKernelTests {
+    private let resources = [
+        workload("web", .cgroup(pattern: "w/web"), addresses: ["10.0.0.1"]),
+        workload("db", .cgroup(pattern: "x"), node: "b", addresses: ["10.0.0.2"]),
+    ]
+
+    @Test func aConnectIsHandedToTheProxyWithItsDestination() throws {
+        let node = try Node("capture", resources, isReal: true)
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        try node.start()
+        #expect(try node.run { node.isReady("/w/web") })
+        #expect(try node.connects(from: "/w/web", to: "10.0.0.2"))
+        let counters = try #require(try node.counters())
+        #expect(counters.connectionsTotal == 1 && counters.bytesToTunnels == 0x0a00_0002)
+    }
+
+    @Test func aNewCgroupIsRefusedUntilItIsReadyAndThenWorks() throws {
+        let node = try Node("fresh", resources, isReal: true)
+        try node.start()
+        #expect(try node.run { node.hellos == 1 })
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        // The reactor has not turned: nobody but classify_cgroup knows it.
+        let id = try node.cgroup.hierarchy.id(of: node.cgroup.path + "/w/web")
+        #expect(try node.nodeKernel?.tables.cgroups.get(id)?.state == 1)
+        #expect(try node.run(until: { node.isReady("/w/web") }, milliseconds: 1_000))
+        #expect(try node.connects(from: "/w/web", to: "10.0.0.2"))
+        // And its entry goes with it.
+        for _ in 0..<50 {
+            do {
+                try node.cgroup.hierarchy.remove(node.cgroup.path + "/w/web")
+                break
+            } catch { usleep(10_000) }
+        }
+        #expect(try node.run(until: { try node.nodeKernel?.tables.cgroups.get(id) == nil }, milliseconds: 1_000))
+    }
+
+    @Test func anUnreachableNodeIsRefusedInConnect() throws {
+        let node = try Node("refuse", resources, isReal: true)
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        try node.start()
+        #expect(try node.run { node.isReady("/w/web") })
+        let b = try #require(node.interceptor?.snapshot?.allNodes.first { $0.name == "b" }?.id)
+        node.interceptor?.send(.retireCertificate(principal: "unreachable \(b.rawValue)"))
+        #expect(try node.run { node.interceptor?.unreachableNodes[b] == EHOSTUNREACH })
+        #expect(try !node.connects(from: "/w/web", to: "10.0.0.2"))
+        #expect(try node.run { node.events.contains { $0.kind == 3 && $0.reason == 9 } })
+        node.interceptor?.send(.retireCertificate(principal: "reachable \(b.rawValue)"))
+        #expect(try node.run { node.interceptor?.unreachableNodes.isEmpty ?? false })
+        #expect(try node.connects(from: "/w/web", to: "10.0.0.2"))
+    }
+
+    @Test func aNamespaceThatAWorkloadEntersIsServedAfterItsFirstConnect() throws {
+        let named = try TestNamespace("entered")
+        let node = try Node("entered", resources, isReal: true)
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        _ = try node.runProcess(in: "/w/web")
+        try node.start()
+        #expect(try node.run { node.isReady("/w/web") })
+        #expect(try !node.connects(from: "/w/web", to: "10.0.0.2", namespace: named.name))
+        // The process that asked is gone by then, so it takes one that stays to find the namespace.
+        _ = try node.runProcess(in: "/w/web", namespace: named.name)
+        usleep(200_000)
+        _ = try node.connects(from: "/w/web", to: "10.0.0.2", namespace: named.name)
+        #expect(
+            try node.run {
+                try node.connects(from: "/w/web", to: "10.0.0.2", namespace: named.name)
+            })
+    }
+
+    @Test func aNewDaemonTakesTheKernelSideOverWithoutAGap() throws {
+        let node = try Node("takeover", resources, isReal: true)
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        try node.start()
+        #expect(try node.run { node.isReady("/w/web") })
+        node.interceptor?.shutdown()
+        node.interceptor = nil
+        node.nodeKernel = nil
+        // Nobody serves the control socket; capture and proxy go on.
+        #expect(try node.connects(from: "/w/web", to: "10.0.0.2"))
+        try node.start()
+        #expect(try node.connects(from: "/w/web", to: "10.0.0.2"))
+        #expect(try node.run { node.hellos == 2 })
+        #expect(try node.connects(from: "/w/web", to: "10.0.0.2"))
+        #expect(try #require(try node.counters()).connectionsTotal == 3)
+    }
+
+    @Test func aKilledProxyIsBackInSeconds() throws {
+        let node = try Node("proxykill", resources, isReal: true)
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        try node.start()
+        #expect(try node.run { node.isReady("/w/web") })
+        let pid = try #require(node.interceptor?.proxyPID)
+        kill(pid, SIGKILL)
+        usleep(50_000)
+        #expect(try !node.connects(from: "/w/web", to: "10.0.0.2"))
+        #expect(try node.run(until: { try node.connects(from: "/w/web", to: "10.0.0.2") }, milliseconds: 2_000))
+    }
+
+    @Test func uninstallLeavesNoPin() throws {
+        let node = try Node("unpin", resources, isReal: true)
+        try node.start()
+        #expect(try node.run { node.hellos == 1 })
+        let configuration = try #require(node.interceptor?.configuration)
+        #expect(try !TextFile.list(configuration.pinDirectory).isEmpty)
+        node.interceptor?.uninstall()
+        try NodeKernel.uninstall(configuration)
+        #expect(access(configuration.pinDirectory, F_OK) != 0)
+    }
+}
+
+extension Node {
+    func isReady(_ path: String) -> Bool {
+        guard let id = try? cgroup.hierarchy.id(of: cgroup.path + path) else { return false }
+        return (try? nodeKernel?.tables.cgroups.get(id))?.state == 2
+    }
+}
