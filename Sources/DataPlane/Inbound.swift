@@ -1,0 +1,172 @@
+import CLinux
+import CMeshABI
+import Glibc
+import HBONE
+import HTTP2Framing
+import MeshModel
+import MeshPolicy
+import ProxyControl
+
+// Tunnels of peer nodes and the streams in them: who the peer is, whether it may speak for that principal, where each
+// stream wants to go, and whether it may. Every refusal has a name.
+
+extension UnsafeMutablePointer<LoopState> {
+    /// A connection to the tunnel port.
+    func tunnelCame(_ descriptor: Int32, _ peer: SocketAddress) {
+        guard let snapshot = pointee.snapshot else {
+            return refuseTunnel(descriptor, peer, .MESH_REASON_SNAPSHOT_MISSING)
+        }
+        // Before any TLS: a stranger's connection costs no handshake.
+        guard let node = snapshot.node(withTunnelAddress: peer.address) else {
+            return refuseTunnel(descriptor, peer, .MESH_REASON_PEER_NODE_UNKNOWN)
+        }
+        guard makeRoomForTunnel() else { return refuseTunnel(descriptor, peer, .MESH_REASON_TUNNEL_LIMIT) }
+        guard let tls = pointee.identities.accept(descriptor: descriptor) else {
+            return refuseTunnel(descriptor, peer, .MESH_REASON_NO_CERTIFICATE)
+        }
+        Socket.prepareTunnel(descriptor)
+        let tunnel = addTunnel(
+            .handshaking, flags: [.readable], descriptor: descriptor, peer: peer,
+            key: TunnelKey(client: .none, server: .none, node: node))
+        tunnel.pointee.tls = consume tls
+        tunnel.arm(after: pointee.settings.handshakeTimeout)
+        watchEdges(descriptor, tunnel)
+    }
+
+    private func refuseTunnel(_ descriptor: Int32, _ peer: SocketAddress, _ reason: Reason) {
+        close(descriptor, resets: true)
+        pointee.counters.count(reason)
+        pointee.reports.append(.refused(PeerRefusal(reason: reason, peer: peer, principal: "", subject: "")))
+    }
+
+    /// Judges the tunnel's client by its certificate and address; nil: it is let in.
+    func admitPeer(_ tunnel: TunnelPointer, _ snapshot: Snapshot) -> Reason? {
+        guard let server = snapshot.principalID(of: tunnel.pointee.localPrincipal) else {
+            return .MESH_REASON_SNI_UNKNOWN
+        }
+        let peer = PeerAddress(tunnel.pointee.peer)
+        switch admit(clientPrincipal: tunnel.pointee.peerPrincipal, from: peer, snapshot) {
+        case .failure(let denial): return denial.reason
+        case .success(let peer):
+            tunnel.pointee.key = TunnelKey(client: peer.principal, server: server, node: peer.node)
+            return nil
+        }
+    }
+
+    /// Judges every inbound tunnel again: principals may have moved or gone.
+    func admitPeersAgain(_ snapshot: Snapshot) {
+        var next = pointee.firstTunnel
+        while let tunnel = next {
+            next = tunnel.pointee.listNext
+            guard tunnel.isOpen, !tunnel.isClient, let denial = admitPeer(tunnel, snapshot) else { continue }
+            tunnel.fail(HTTP2Fault(.inadequateSecurity, denial))
+        }
+    }
+}
+
+extension UnsafeMutablePointer<Tunnel> {
+    /// A whole HEADERS block opened a new stream.
+    func requestCame(_ outcome: ConnectRequestReader.Outcome, streamID: UInt32, endsStream: Bool) {
+        let loop = pointee.loop
+        pointee.peerStreams.open(streamID)
+        pointee.streamsTotal += 1
+        if pointee.flags.contains(.drained) { return queueReset(streamID, .refusedStream) }
+        switch outcome {
+        case .malformed(let fault): resetForFault(streamID, fault)
+        case .refused(let reason): answerRefusal(reason, streamID, endsStream, "")
+        case .connect(let request):
+            guard pointee.limits.streamOpened() else {
+                loop.pointee.counters.count(.MESH_REASON_STREAM_LIMIT)
+                return resetForFault(streamID, ConnectionLimits.streamLimit)
+            }
+            connectCame(request, streamID, endsStream)
+        }
+    }
+
+    /// The stream counts in the limits already.
+    private func connectCame(_ request: ConnectRequest, _ streamID: UInt32, _ endsStream: Bool) {
+        let loop = pointee.loop
+        guard let snapshot = loop.pointee.snapshot else {
+            return refuse(.MESH_REASON_SNAPSHOT_MISSING, streamID, endsStream, request)
+        }
+        guard !loop.pointee.shared.budget.isTight else {
+            return refuse(.MESH_REASON_MEMORY_BUDGET, streamID, endsStream, request)
+        }
+        // Names have no meaning here until waypoints do.
+        guard case .address(let destination) = request.authority else {
+            return refuse(.MESH_REASON_AUTHORITY_UNKNOWN, streamID, endsStream, request)
+        }
+        let facts = ConnectionFacts(
+            clientPrincipal: pointee.key.client, clientNode: pointee.key.node, destination: destination,
+            channel: .tunnel(serverPrincipal: pointee.key.server), tunnelPort: loop.pointee.settings.tunnelPort)
+        switch authorize(facts, snapshot) {
+        case .denied(let denial):
+            refuse(denial.reason, streamID, endsStream, request)
+        case .allowed(let permit):
+            let presented = presentedClient(
+                claimed: request.forwarded?.client, peer: PeerAddress(pointee.peer), permit: permit, snapshot)
+            openInbound(permit, presented, streamID, endsStream, snapshot)
+        }
+    }
+
+    private func openInbound(
+        _ permit: Permit, _ presented: SocketAddress, _ streamID: UInt32, _ endsStream: Bool, _ snapshot: Snapshot
+    ) {
+        let loop = pointee.loop
+        let namespace = snapshot.workload(permit.destinationWorkload)?.networkNamespace ?? .node
+        let stream = loop.addStream(
+            .waitingForSocket, descriptor: -1, state: .server(endsStream: endsStream), loop.takeConnectionID())
+        var record = record(permit.destination, permit.destinationWorkload, id: stream.pointee.connectionID)
+        record.source = presented
+        record.policyGeneration = permit.policyGeneration
+        stream.pointee.id = streamID
+        stream.pointee.tunnel = self
+        stream.pointee.workload = permit.destinationWorkload
+        stream.pointee.flags.formUnion([.attached, .counted])
+        stream.pointee.sendWindow = SendWindow(initial: pointee.settings.initialWindowSize)
+        if endsStream { stream.pointee.flags.insert(.finishWanted) }
+        stream.pointee.opening = loop.pointee.openings.take()
+        stream.pointee.opening?.initialize(
+            to: Opening(
+                side: .server(
+                    ApplicationDial(permit: permit, presented: presented, networkNamespace: namespace)),
+                record: record))
+        pointee.table.insert(stream)
+        stream.arm(after: loop.pointee.settings.connectTimeout)
+        stream.dial()
+    }
+
+    /// Refuses a stream that never became one, and tells the operator.
+    private func refuse(_ reason: Reason, _ streamID: UInt32, _ endsStream: Bool, _ request: ConnectRequest) {
+        pointee.limits.streamEnded()
+        answerRefusal(reason, streamID, endsStream, request.authority.description)
+    }
+
+    private func answerRefusal(_ reason: Reason, _ streamID: UInt32, _ endsStream: Bool, _ authority: String) {
+        let loop = pointee.loop
+        loop.pointee.counters.count(reason)
+        refusePeer(reason, subject: authority)
+        queueResponse(ConnectResponse.status(for: reason), streamID, endsStream: true)
+        // Nobody wants the rest of the request (RFC 9113 section 8.1).
+        if !endsStream { queueReset(streamID, .noError) }
+        if let fault = pointee.limits.reset(.byUsForFault, now: loop.pointee.now), isAbusive(reason) { fail(fault) }
+    }
+
+    /// Refusals that an honest peer may meet often, because this node's state changes, cost no connection.
+    private func isAbusive(_ reason: Reason) -> Bool {
+        switch reason {
+        case .MESH_REASON_NOT_CONNECT, .MESH_REASON_AUTHORITY_MALFORMED, .MESH_REASON_AUTHORITY_MESH_PORT,
+            .MESH_REASON_HEADERS_TOO_LARGE:
+            true
+        default: false
+        }
+    }
+
+    private func record(_ destination: SocketAddress, _ workload: WorkloadID, id: UInt64) -> OpenRecord {
+        OpenRecord(
+            id: id, direction: .inbound, cookie: 0, destinationWorkload: workload,
+            sourcePrincipal: pointee.key.client, destinationPrincipal: pointee.key.server, source: pointee.peer,
+            originalDestination: destination, upstream: destination, peerNode: pointee.key.node, tunnel: pointee.id,
+            openedNanoseconds: pointee.loop.pointee.now)
+    }
+}

@@ -1,0 +1,95 @@
+import Glibc
+import MeshModel
+import ProxyControl
+
+@testable import DataPlane
+
+/// A mesh of two nodes on loopback: `a` with workload `client`, `b` with `server` and `other`, and `near` on `a`.
+final class TestMesh: @unchecked Sendable {
+    static let trustDomain = "test.example"
+
+    let tunnelPort: UInt16
+    private(set) var nodes: [String: TestNode] = [:]
+
+    init() throws {
+        // A port that is free on loopback now.
+        let probe = TestSocket()
+        try probe.bind(SocketAddress(IPAddress(ipv4: 0x7f00_0001), 0))
+        tunnelPort = probe.local.port
+    }
+
+    deinit { stop() }
+
+    func start(_ name: String, _ change: (inout ProxySettings) -> Void = { _ in }) throws -> TestNode {
+        var settings = ProxySettings()
+        settings.descriptorsMax = 100_000
+        change(&settings)
+        let node = try TestNode(name, mesh: self, settings: settings)
+        nodes[name] = node
+        return node
+    }
+
+    func stop() {
+        for node in nodes.values { node.stop() }
+        nodes = [:]
+    }
+
+    func stop(_ name: String) {
+        nodes[name]?.stop()
+        nodes[name] = nil
+    }
+
+    // MARK: who is where
+
+    func tunnelAddress(_ node: String) -> IPAddress { IPAddress(ipv4: node == "a" ? 0x7f0a_0001 : 0x7f0a_0002) }
+
+    static let workloads = ["client": "a", "near": "a", "server": "b", "other": "b"]
+
+    func address(_ workload: String) -> IPAddress {
+        switch workload {
+        case "client": IPAddress(ipv4: 0x7f0b_0001)
+        case "near": IPAddress(ipv4: 0x7f0b_0002)
+        case "server": IPAddress(ipv4: 0x7f0c_0001)
+        default: IPAddress(ipv4: 0x7f0c_0002)
+        }
+    }
+
+    func instance(_ workload: String) -> WorkloadID {
+        switch workload {
+        case "client": WorkloadID(rawValue: 11)
+        case "near": WorkloadID(rawValue: 12)
+        case "server": WorkloadID(rawValue: 21)
+        default: WorkloadID(rawValue: 22)
+        }
+    }
+
+    func principal(_ workload: String) -> String { "spiffe://\(Self.trustDomain)/ns/shop/sa/\(workload)" }
+
+    func snapshot(for node: String) throws -> Snapshot {
+        var builder = SnapshotBuilder(localNode: node, trustDomain: Self.trustDomain)
+        var resources = ResourceSet(nodes: ["a", "b"].map { NodeResource(name: $0, tunnelAddresses: [tunnelAddress($0)]) })
+        var instances: [LocalInstance] = []
+        for (name, home) in Self.workloads.sorted(by: { $0.key < $1.key }) {
+            resources.workloads.append(
+                WorkloadResource(
+                    name: name, namespace: "shop", serviceAccount: name, node: home,
+                    selector: WorkloadSelector(.cgroup(pattern: name)), addresses: [address(name)]))
+            guard home == node else { continue }
+            instances.append(
+                LocalInstance(
+                    resource: ResourceName(namespace: "shop", name: name), workload: instance(name),
+                    networkNamespace: .node, cgroupID: UInt64(instance(name).rawValue)))
+        }
+        return try builder.build(resources, instances: instances)
+    }
+
+    // MARK: certificates
+
+    var trustBundle: [UInt8] { [] }
+
+    func certificates(of node: String) -> [WorkloadCertificate] {
+        Self.workloads.filter { $0.value == node }.map {
+            WorkloadCertificate(principal: principal($0.key), chain: [], key: [])
+        }
+    }
+}
