@@ -87,7 +87,7 @@ rule_layering() {
         source_files "$path/*.swift" | xargs -r grep -HnoE '^[ \t]*(@[a-zA-Z_]+(\([^)]*\))? +)*((public|package|internal|fileprivate|private) +)?import +((struct|class|enum|protocol|func|var|typealias) +)?[A-Za-z0-9_]+' |
             awk -v target="$target" -v allowed="$dependencies" '
                 BEGIN { n = split(allowed ",Swift,Glibc,Testing,Synchronization", list, ","); for (i = 1; i <= n; i++) ok[list[i]] = 1
-                        if (target ~ /^(AdminAPI|TerminalUI|meshctl)(Tests)?$|^EndToEndTests$/) ok["FoundationEssentials"] = 1 }
+                        if (target ~ /^(AdminAPI|TerminalUI|meshctl)(Tests)?$|^(EndToEnd|Kernel)Tests$/) ok["FoundationEssentials"] = 1 }
                 { module = $NF; where = $0; sub(/:[^:]*import.*/, "", where)
                   if (module == "import") next
                   if (!(module in ok)) printf "%s: target %s may not import %s\n", where, target, module }'

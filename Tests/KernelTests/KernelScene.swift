@@ -1,0 +1,102 @@
+import BPFRuntime
+import CMeshABI
+import FoundationEssentials
+import Glibc
+import LinuxIO
+
+/// The programs at work on a small world of their own: a cgroup tree, a network namespace, and one process that plays
+/// applications and proxy in it (driver.py). Run once; the tests read what happened.
+final class KernelScene {
+    let answers: [String: Answer]
+    let events: [mesh_event]
+    let live: [mesh_event]
+    let counters: [UInt64]
+    let handoversLeft: Int
+    let workloadHandovers: UInt32
+    let madeLaterState: UInt8?
+    let unrelatedState: UInt8?
+    let pinsLeft: Bool
+
+    enum Answer: Decodable {
+        case code(Int)
+        case facts(Facts)
+
+        init(from decoder: any Decoder) throws {
+            if let code = try? decoder.singleValueContainer().decode(Int.self) {
+                self = .code(code)
+            } else {
+                self = .facts(try Facts(from: decoder))
+            }
+        }
+    }
+
+    struct Facts: Decodable {
+        var errno: Int?
+        var role: UInt8?
+        var workload: UInt32?
+        var pid_is_mine: Bool?
+        var destination: String?
+        var port: UInt16?
+        var source: String?
+        var command: String?
+        var peer: Peer?
+        var own: Peer?
+        var accept: Peer?
+        var ECONNREFUSED: Int?
+    }
+
+    /// An address, alone or with its port.
+    enum Peer: Decodable, Equatable {
+        case address(String)
+        case endpoint(String, UInt16)
+
+        init(from decoder: any Decoder) throws {
+            if let text = try? decoder.singleValueContainer().decode(String.self) {
+                self = .address(text)
+                return
+            }
+            var list = try decoder.unkeyedContainer()
+            self = .endpoint(try list.decode(String.self), try list.decode(UInt16.self))
+        }
+    }
+
+    func code(_ name: String) -> Int32? {
+        if case .code(let code)? = answers[name] { return Int32(code) }
+        return nil
+    }
+
+    func facts(_ name: String) -> Facts? {
+        if case .facts(let facts)? = answers[name] { return facts }
+        return nil
+    }
+
+    func counted(_ reason: mesh_reason) -> UInt64 { counters[Int(reason.rawValue)] }
+
+    init() throws {
+        let world = try KernelWorld()
+        defer { world.remove() }
+        let programs = try world.load()
+        try world.describe(programs)
+        let driver = try world.startDriver()
+        _ = try driver.line()
+        var live: [mesh_event] = []
+        try programs.live.read { live.append($0) }
+        self.live = live
+        // A second load, as of a meshd that starts again, must not disturb anything.
+        let reloaded = try world.load()
+        driver.go()
+        let text = try driver.line()
+        try driver.awaitSuccess()
+        answers = try JSONDecoder().decode([String: Answer].self, from: Data(text.utf8))
+        var events: [mesh_event] = []
+        programs.events.read { events.append($0) }
+        self.events = events
+        counters = try reloaded.counters()
+        handoversLeft = try reloaded.handovers.keys().count
+        workloadHandovers = try reloaded.workloads.get(1)?.handovers ?? 99
+        madeLaterState = try reloaded.cgroups.get(world.cgroupID("made-later"))?.state
+        unrelatedState = try reloaded.cgroups.get(world.cgroupID("unrelated"))?.state
+        try KernelPrograms.uninstall(pinDirectory: world.pinDirectory)
+        pinsLeft = access(world.pinDirectory, F_OK) == 0
+    }
+}

@@ -1,0 +1,176 @@
+import BPFRuntime
+import CMeshABI
+import Glibc
+import LinuxIO
+
+/// Cgroups, network namespace, BPF file system and driver process of one scene.
+final class KernelWorld {
+    private let hierarchy: CgroupHierarchy
+    private let name = "culvert-kernel-\(getpid())"
+    private let groups = ["w1", "w2", "w3", "sockets", "outside", "made-later", "unrelated"]
+    private let bpffs: String
+    var pinDirectory: String { bpffs + "/pins" }
+
+    struct Failure: Error, CustomStringConvertible {
+        var description: String
+    }
+
+    init() throws {
+        hierarchy = try CgroupHierarchy.locate()
+        bpffs = "/run/\(name)"
+        for group in groups.prefix(5) { try hierarchy.create("/\(name)/\(group)") }
+        try KernelWorld.shell(
+            """
+            mkdir -p \(bpffs) && mount -t bpf bpf \(bpffs) && ip netns add \(name) &&
+            ip -n \(name) link set lo up && ip -n \(name) address add 10.9.0.1/32 dev lo &&
+            ip -n \(name) address add 10.9.0.2/32 dev lo && ip -n \(name) address add 10.9.0.3/32 dev lo &&
+            ip -n \(name) address add fd99::1/128 dev lo nodad
+            """)
+    }
+
+    func remove() {
+        try? KernelPrograms.uninstall(pinDirectory: pinDirectory)
+        try? KernelWorld.shell("ip netns delete \(name); umount \(bpffs); rmdir \(bpffs)")
+        for group in groups { try? hierarchy.remove("/\(name)/\(group)") }
+        try? hierarchy.remove("/\(name)")
+    }
+
+    func load() throws -> KernelPrograms {
+        try KernelPrograms(
+            pinDirectory: pinDirectory, cgroupRoot: hierarchy.directory("/\(name)"),
+            socketsCgroup: hierarchy.directory("/\(name)/sockets"))
+    }
+
+    func cgroupID(_ group: String) throws -> UInt64 { try hierarchy.id(of: "/\(name)/\(group)") }
+
+    /// The maps as meshd would write them: w1 and w2 are ready workloads, w3 is not; service 10.96.0.1:80, another that
+    /// can't be reached, an application of w2 at 10.9.0.2:8080, a node at 10.9.0.3.
+    func describe(_ programs: KernelPrograms) throws {
+        let cookie = try NetworkNamespace(name: name).cookie()
+        for (group, workload) in [("w1", UInt32(1)), ("w2", 2), ("w3", 3)] {
+            let state: mesh_cgroup_state = workload == 3 ? .MESH_CGROUP_NOT_READY : .MESH_CGROUP_READY
+            try programs.cgroups.put(
+                cgroupID(group), mesh_cgroup(workload: workload, state: UInt8(state.rawValue), pad: (0, 0, 0)))
+            var entry = mesh_workload()
+            entry.address4 = KernelWorld.address(10, 9, 0, UInt8(workload))
+            entry.address6 = mesh_address(word: (UInt32(0xfd99_0000).bigEndian, 0, 0, UInt32(1).bigEndian))
+            try programs.workloads.put(workload, entry)
+        }
+        let service6 = mesh_address(word: (UInt32(0xfd96_0000).bigEndian, 0, 0, UInt32(1).bigEndian))
+        let refused = UInt16(ECONNREFUSED)
+        for address in [KernelWorld.address(10, 96, 0, 1), service6] {
+            try put(programs, address, 80, kind: .MESH_DESTINATION_SERVICE)
+            try put(
+                programs, address, 0, kind: .MESH_DESTINATION_SERVICE_ADDRESS, refusal: refused,
+                reason: .MESH_REASON_NO_SERVICE_PORT)
+        }
+        try put(
+            programs, KernelWorld.address(10, 96, 0, 2), 80, kind: .MESH_DESTINATION_SERVICE,
+            refusal: UInt16(EHOSTUNREACH), reason: .MESH_REASON_ENDPOINT_UNREACHABLE)
+        try put(
+            programs, KernelWorld.address(10, 9, 0, 2), 8080, kind: .MESH_DESTINATION_WORKLOAD,
+            network: MESH_DIAL_SCOPE, isLocal: true)
+        try programs.nodes.put(KernelWorld.address(10, 9, 0, 3), 1)
+        try putListeners(programs, cookie)
+        try putPattern(programs, "/\(name)/made-*")
+        var settings = mesh_settings()
+        settings.version = UInt8(MESH_ABI_VERSION)
+        settings.enabled = 1
+        settings.handover_per_workload_max = 64
+        settings.sockets_cgroup_id = try cgroupID("sockets")
+        settings.beat_stale_ns = 1_200_000_000
+        settings.outbound_port_be = UInt16(15001).bigEndian
+        settings.inbound_port_be = UInt16(15006).bigEndian
+        settings.tunnel_port_be = UInt16(15008).bigEndian
+        settings.dns_port_be = UInt16(15053).bigEndian
+        try programs.settings.put(0, settings)
+    }
+
+    func startDriver() throws -> Driver {
+        let script = #filePath.split(separator: "/").dropLast().joined(separator: "/")
+        return try Driver(
+            "exec nsenter --net=/run/netns/\(name) /usr/bin/python3 /\(script)/driver.py \(hierarchy.directory("/\(name)"))"
+        )
+    }
+
+    // MARK: private
+
+    private func put(
+        _ programs: KernelPrograms, _ address: mesh_address, _ port: UInt16, kind: mesh_destination_kind,
+        refusal: UInt16 = 0, reason: mesh_reason = .MESH_REASON_NONE, network: UInt32 = 0, isLocal: Bool = false
+    ) throws {
+        var value = mesh_destination()
+        value.id = isLocal ? 2 : 9
+        value.kind = UInt8(kind.rawValue)
+        value.local = isLocal ? 1 : 0
+        value.refuse_errno = refusal
+        value.refuse_reason = UInt16(reason.rawValue)
+        try programs.destinations.put(
+            mesh_destination_key(network: network, port_be: port.bigEndian, pad: 0, address: address), value)
+    }
+
+    private func putListeners(_ programs: KernelPrograms, _ cookie: UInt64) throws {
+        let loopback6 = mesh_address(word: (0, 0, 0, UInt32(1).bigEndian))
+        for (family, address) in [(UInt32(AF_INET), KernelWorld.address(127, 77, 0, 1)), (UInt32(AF_INET6), loopback6)]
+        {
+            var value = mesh_listeners()
+            value.count = 1
+            value.target.0 = mesh_endpoint(address: address, port_be: UInt16(15001).bigEndian, reserved: 0)
+            try programs.listeners.put(mesh_listeners_key(netns_cookie: cookie, family: family, pad: 0), value)
+        }
+    }
+
+    private func putPattern(_ programs: KernelPrograms, _ text: String) throws {
+        var pattern = mesh_pattern()
+        pattern.length = UInt16(text.utf8.count)
+        withUnsafeMutableBytes(of: &pattern.text) { $0.copyBytes(from: text.utf8) }
+        try programs.patterns.put(0, pattern)
+    }
+
+    private static func address(_ a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8) -> mesh_address {
+        let value = UInt32(a) << 24 | UInt32(b) << 16 | UInt32(c) << 8 | UInt32(d)
+        return mesh_address(word: (0, 0, UInt32(0xffff).bigEndian, value.bigEndian))
+    }
+
+    private static func shell(_ text: String) throws {
+        let status = system(text)
+        guard status == 0 else { throw Failure(description: "shell ended with \(status): \(text)") }
+    }
+}
+
+/// driver.py with its standard streams.
+final class Driver {
+    private let output: UnsafeMutablePointer<FILE>
+    private let release: String
+
+    init(_ command: String) throws {
+        release = "/tmp/culvert-driver-\(getpid())"
+        mkfifo(release, 0o600)
+        guard let stream = popen("{ \(command); } <>\(release)", "r") else {
+            throw KernelWorld.Failure(description: "popen: errno \(errno)")
+        }
+        output = stream
+    }
+
+    /// The next line that the driver prints.
+    func line() throws -> String {
+        var buffer = [CChar](repeating: 0, count: 1 << 16)
+        guard fgets(&buffer, Int32(buffer.count), output) != nil else {
+            throw KernelWorld.Failure(description: "the driver ended early")
+        }
+        return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    func go() {
+        if let pipe = fopen(release, "r+") {
+            fputs("go\n", pipe)
+            fclose(pipe)
+        }
+    }
+
+    func awaitSuccess() throws {
+        let status = pclose(output)
+        unlink(release)
+        guard status == 0 else { throw KernelWorld.Failure(description: "the driver ended with \(status)") }
+    }
+}
