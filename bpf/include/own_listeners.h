@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * own_listeners: which workload listens where, {network namespace, address or any, port} -> workload. listen() runs in its
- * caller's context, so the process is known here and not later. A callback can't refuse: a port that two workloads take,
- * or one of the mesh's, is reported to meshd.
+ * own_listeners: which workload listens where, {network namespace, address or any, port} -> workload. A callback can't
+ * refuse: a port that two workloads take, or one of the mesh's, is reported to meshd.
  */
 #pragma once
 
@@ -19,8 +18,6 @@ static __always_inline void report_listening(const struct mesh_owner_key *key, _
 	event.socket.version = MESH_ABI_VERSION;
 	event.socket.workload = workload;
 	event.socket.netns_cookie = key->netns_cookie;
-	event.socket.pid = bpf_get_current_pid_tgid() >> 32;
-	event.socket.cgroup_id = bpf_get_current_cgroup_id();
 	event.socket.destination.address = key->address;
 	event.socket.destination.port_be = key->port_be;
 	mesh_send_event(&event);
@@ -44,7 +41,7 @@ static __always_inline void note_listener(struct bpf_sock_ops *ctx, struct bpf_s
 	    !key.address.word[3])
 		key.address.word[2] = 0; /* 0.0.0.0 and :: are both "any" */
 	key.port_be = mesh_local_port(ctx);
-	owner.cgroup_id = bpf_get_current_cgroup_id();
+	owner.cgroup_id = tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id;
 	known = bpf_map_lookup_elem(&mesh_owners, &key);
 	if (known && known->workload != owner.workload && known->listeners) {
 		report_listening(&key, owner.workload, MESH_REASON_PORT_CONFLICT);
