@@ -62,7 +62,7 @@ let package = Package(
         // Wrappers of the operating system and of C libraries
         wrapper("LinuxIO", ["CLinux"]),
         wrapper("BPFRuntime", ["CLibBPF", "CBPFObjects", "CMeshABI", "CLinux", "LinuxIO"]),
-        wrapper("OpenSSLTLS", ["COpenSSL", "CLinux"]),
+        wrapper("OpenSSLTLS", ["COpenSSL", "CLinux", "MeshModel", "CMeshABI"]),
 
         // Features
         feature(
@@ -112,8 +112,8 @@ let package = Package(
         tests("ProxyControlTests", ["ProxyControl", "MeshModel", "CMeshABI"]),
         tests("LinuxIOTests", ["LinuxIO", "CLinux"]),
         tests("KernelTests", ["BPFRuntime", "LinuxIO", "CLinux", "CMeshABI"], exclude: ["driver.py"]),
-        tests("OpenSSLTLSTests", ["OpenSSLTLS", "COpenSSL", "LinuxIO", "CLinux"]),
-        tests("MeshIdentityTests", ["MeshIdentity", "OpenSSLTLS", "MeshModel", "LinuxIO"]),
+        tests("OpenSSLTLSTests", ["OpenSSLTLS", "COpenSSL", "LinuxIO", "CLinux", "MeshModel", "CMeshABI"]),
+        tests("MeshIdentityTests", ["MeshIdentity", "OpenSSLTLS", "MeshModel", "LinuxIO", "CLinux"]),
         tests(
             "InterceptionTests",
             ["Interception", "BPFRuntime", "LinuxIO", "CLinux", "CMeshABI", "MeshModel", "ProxyControl"]),

@@ -1,6 +1,115 @@
-// Macros of OpenSSL that Swift cannot see, as functions.
+// OpenSSL 3.0 as Swift sees it: the library's headers, and its macros as functions (prefix `copenssl_`).
 #pragma once
+
 #include <openssl/bio.h>
+#include <openssl/bn.h>
+#include <openssl/crypto.h>
+#include <openssl/ec.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <openssl/x509v3.h>
+#include <string.h>
+
+// --- SSL_CTX and SSL
+
+static inline int copenssl_ctx_only_tls13(SSL_CTX *ctx) {
+  return SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 &&
+         SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1;
+}
+static inline void copenssl_ctx_set_mode(SSL_CTX *ctx) {
+  SSL_CTX_clear_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE);
+  SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
+}
+static inline void copenssl_ctx_set_options(SSL_CTX *ctx) {
+  SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                               SSL_OP_NO_COMPRESSION);
+  SSL_CTX_clear_options(ctx, SSL_OP_ENABLE_MIDDLEBOX_COMPAT);
+}
+static inline void copenssl_ctx_read_ahead(SSL_CTX *ctx) { SSL_CTX_set_read_ahead(ctx, 1); }
+static inline void copenssl_ctx_no_session_cache(SSL_CTX *ctx) {
+  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+}
+static inline void copenssl_ctx_set_max_cert_list(SSL_CTX *ctx, long bytes) { SSL_CTX_set_max_cert_list(ctx, bytes); }
+static inline int copenssl_ctx_set_groups(SSL_CTX *ctx, const char *groups) {
+  return (int)SSL_CTX_set1_groups_list(ctx, groups);
+}
+static inline void copenssl_ctx_set_server_name_callback(SSL_CTX *ctx, int (*callback)(SSL *, int *, void *)) {
+  SSL_CTX_set_tlsext_servername_callback(ctx, callback);
+}
+static inline int copenssl_set_server_name(SSL *ssl, const char *name) {
+  return (int)SSL_set_tlsext_host_name(ssl, name);
+}
+static inline int copenssl_add_chain_certificate(SSL_CTX *ctx, X509 *certificate) {
+  return (int)SSL_CTX_add1_chain_cert(ctx, certificate);
+}
+
+// --- BIO
+
+static inline void copenssl_bio_no_retry(BIO *bio) { BIO_clear_retry_flags(bio); }
+static inline void copenssl_bio_retry_read(BIO *bio) {
+  BIO_clear_retry_flags(bio);
+  BIO_set_retry_read(bio);
+}
+// What was written to a memory BIO; the bytes stay the BIO's.
+static inline size_t copenssl_bio_contents(BIO *bio, char **bytes) {
+  long count = BIO_get_mem_data(bio, bytes);
+  return count > 0 ? (size_t)count : 0;
+}
+
+// --- errors
+
+static inline int copenssl_error_library(unsigned long code) { return ERR_GET_LIB(code); }
+static inline int copenssl_error_reason(unsigned long code) { return ERR_GET_REASON(code); }
+
+// --- X509
+
+// How many URI names the certificate's subjectAltName has, -1 if the extension is malformed or there twice. The first
+// one's bytes go to `buffer`, as many as fit; `length` is how many it has.
+static inline int copenssl_uri_names(const X509 *certificate, unsigned char *buffer, size_t capacity, size_t *length) {
+  int critical = 0;
+  GENERAL_NAMES *names = (GENERAL_NAMES *)X509_get_ext_d2i(certificate, NID_subject_alt_name, &critical, NULL);
+  *length = 0;
+  if (names == NULL) return critical == -1 ? 0 : -1;
+  int count = 0;
+  for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+    const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+    if (name->type != GEN_URI) continue;
+    if (count++ > 0) continue;
+    int size = ASN1_STRING_length(name->d.uniformResourceIdentifier);
+    *length = size > 0 ? (size_t)size : 0;
+    memcpy(buffer, ASN1_STRING_get0_data(name->d.uniformResourceIdentifier), *length < capacity ? *length : capacity);
+  }
+  GENERAL_NAMES_free(names);
+  return count;
+}
+
+static inline int copenssl_chain_count(const STACK_OF(X509) *chain) { return chain ? sk_X509_num(chain) : 0; }
+static inline X509 *copenssl_chain_certificate(const STACK_OF(X509) *chain, int index) {
+  return sk_X509_value(chain, index);
+}
+
+static inline int copenssl_no_passphrase(char *buffer, int size, int is_writing, void *argument) {
+  (void)buffer, (void)size, (void)is_writing, (void)argument;
+  return -1;
+}
+// The first private key of a PEM text, or NULL; an encrypted one is refused instead of asked for.
+static inline EVP_PKEY *copenssl_read_private_key(const void *pem, size_t count) {
+  BIO *bio = count <= INT32_MAX ? BIO_new_mem_buf(pem, (int)count) : NULL;
+  if (bio == NULL) return NULL;
+  EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, copenssl_no_passphrase, NULL);
+  BIO_free(bio);
+  return key;
+}
+
+static inline EVP_PKEY *copenssl_make_p256_key(void) { return EVP_EC_gen("P-256"); }
+
+// Overwrites bytes so that no optimizer drops it.
+static inline void copenssl_cleanse(void *bytes, size_t count) { OPENSSL_cleanse(bytes, count); }
+
+// RFC 2253 order and escapes, but letters of other alphabets as they are.
+static inline unsigned long copenssl_name_flags(void) { return XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB; }

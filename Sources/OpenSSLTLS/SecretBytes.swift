@@ -1,0 +1,42 @@
+import COpenSSL
+
+/// Bytes that are overwritten when their last holder lets go: private keys between file, memory and socket.
+package final class SecretBytes: @unchecked Sendable {
+    private let storage: UnsafeMutableRawBufferPointer
+
+    private init(count: Int) { storage = .allocate(byteCount: count, alignment: 1) }
+
+    package convenience init(copying bytes: UnsafeRawBufferPointer) {
+        self.init(count: bytes.count)
+        storage.copyMemory(from: bytes)
+    }
+
+    /// Takes the content over: `bytes` is overwritten. Other copies of the array are the caller's to find.
+    package convenience init(taking bytes: inout [UInt8]) {
+        self.init(count: bytes.count)
+        bytes.withUnsafeBytes { storage.copyMemory(from: $0) }
+        SecretBytes.cleanse(&bytes)
+    }
+
+    deinit {
+        if let base = storage.baseAddress { copenssl_cleanse(base, storage.count) }
+        storage.deallocate()
+    }
+
+    package var count: Int { storage.count }
+
+    package func withBytes<Result, Failure>(
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try body(UnsafeRawBufferPointer(storage))
+    }
+
+    /// Overwrites an array that held a secret and empties it. Only this array's storage: one that shares it with
+    /// another gets a copy first, and that is what is overwritten.
+    package static func cleanse(_ bytes: inout [UInt8]) {
+        bytes.withUnsafeMutableBytes {
+            if let base = $0.baseAddress { copenssl_cleanse(base, $0.count) }
+        }
+        bytes.removeAll()
+    }
+}
