@@ -1,3 +1,5 @@
+import MeshModel
+
 /// One flow as `meshctl flows` and `meshctl top` show it: names and numbers only, no ids of the snapshot.
 /// Bytes are payload and named from the client's side on both nodes.
 package struct FlowRow: Equatable, Sendable, Decodable {
@@ -131,4 +133,46 @@ package struct FlowPage: Equatable, Sendable, Decodable, JSONWritable {
             json.array(flows) { $1.write(to: &$0) }
         }
     }
+}
+
+extension FlowRow {
+    init(_ flow: Flow, now: UInt64, node: String) {
+        self.init()
+        id = flow.id
+        self.node = node
+        direction = flow.direction.name
+        sourcePrincipal = flow.sourcePrincipal.text
+        destinationPrincipal = flow.destinationPrincipal.text
+        sourceWorkload = flow.sourceFacts?.workload ?? ""
+        destinationWorkload = flow.destinationFacts?.workload ?? ""
+        peerNode = flow.peerNode.text
+        source = flow.source.text
+        originalDestination = flow.destination.text
+        service = flow.service?.service ?? ""
+        bytesSent = flow.bytesSent
+        bytesReceived = flow.bytesReceived
+        approximate = flow.marks.contains(.approximate)
+        rttMicroseconds = flow.rttMicroseconds
+        rttShared = flow.tunnel != 0
+        retransmits = flow.retransmits
+        let end = flow.endedNanoseconds == 0 ? now : flow.endedNanoseconds
+        ageMilliseconds = end > flow.openedNanoseconds ? (end - flow.openedNanoseconds) / 1_000_000 : 0
+        switch flow.progress {
+        case .open: state = .open
+        case .closed: state = .closed
+        case .refused: state = .refused
+        }
+        verdict =
+            flow.marks.contains(.denied) ? .denied : flow.marks.contains(.passthrough) ? .passthrough : .allowed
+        reason = Reason(number: flow.reason)?.name ?? "unknown"
+        pid = flow.pid
+        command = flow.command.text
+        destinationPid = flow.destinationPid
+        destinationCommand = flow.destinationCommand.text
+        tunnel = flow.tunnel
+    }
+}
+
+extension SocketAddress {
+    fileprivate var text: String { address.isUnspecified && port == 0 ? "" : description }
 }

@@ -1,0 +1,156 @@
+package import CMeshABI
+package import MeshModel
+
+/// What the flow table takes from the kernel side's `mesh_event`. Bytes are payload, named by the socket's owner.
+package struct KernelFlowEvent: Equatable, Sendable {
+    package enum Kind: Sendable {
+        case opened
+        /// Counters as of now, from the iterator over live sockets.
+        case live
+        case closed
+        case refused
+    }
+
+    package enum Role: Sendable {
+        /// A workload's socket that the mesh carries.
+        case captured
+        /// A workload's socket to a destination outside the mesh.
+        case passthrough
+        /// An application's accepted socket; `peerCookie` is the mesh's dial socket.
+        case served
+        /// A connect() that the hook refused: no socket remains.
+        case refused
+    }
+
+    package var kind: Kind
+    package var role: Role
+    package var reason: Reason = .MESH_REASON_NONE
+    package var workload = WorkloadID.none
+    package var pid: UInt32 = 0
+    package var command = ""
+    package var cookie: UInt64 = 0
+    package var peerCookie: UInt64 = 0
+    package var openedNanoseconds: UInt64 = 0
+    package var atNanoseconds: UInt64 = 0
+    package var source: SocketAddress
+    package var destination: SocketAddress
+    package var bytesSent: UInt64 = 0
+    package var bytesReceived: UInt64 = 0
+    package var rttMicroseconds: UInt32 = 0
+    package var retransmits: UInt32 = 0
+    package var approximate = false
+
+    package init(kind: Kind, role: Role, source: SocketAddress, destination: SocketAddress) {
+        self.kind = kind
+        self.role = role
+        self.source = source
+        self.destination = destination
+    }
+
+    /// Nil for events that are not about a workload's connection. `isLive` is for what the iterator writes, whose
+    /// events look like open ones.
+    package init?(_ event: mesh_event, isLive: Bool) {
+        guard let kind = Self.kind(event.kind, isLive: isLive),
+            let role = kind == .refused ? .refused : Self.role(event.socket.role)
+        else { return nil }
+        self.init(
+            kind: kind, role: role, source: SocketAddress(event.socket.source),
+            destination: SocketAddress(event.socket.destination))
+        reason = Reason(number: event.reason) ?? .MESH_REASON_NONE
+        workload = WorkloadID(rawValue: event.socket.workload)
+        pid = event.socket.pid
+        command = withUnsafeBytes(of: event.socket.command) { bytes in
+            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+        }
+        cookie = event.socket.cookie
+        peerCookie = event.socket.peer_cookie
+        openedNanoseconds = event.socket.opened_ns
+        atNanoseconds = event.at_ns
+        bytesSent = event.bytes_sent
+        bytesReceived = event.bytes_received
+        rttMicroseconds = event.rtt_us
+        retransmits = event.retransmits
+        approximate = event.approximate != 0
+    }
+
+    // MARK: private
+
+    private static func kind(_ number: UInt8, isLive: Bool) -> Kind? {
+        switch UInt32(number) {
+        case mesh_event_kind.MESH_EVENT_OPEN.rawValue: isLive ? .live : .opened
+        case mesh_event_kind.MESH_EVENT_CLOSE.rawValue: .closed
+        case mesh_event_kind.MESH_EVENT_REFUSED.rawValue: .refused
+        default: nil
+        }
+    }
+
+    private static func role(_ number: UInt8) -> Role? {
+        switch UInt32(number) {
+        case mesh_socket_role.MESH_ROLE_CAPTURED.rawValue: .captured
+        case mesh_socket_role.MESH_ROLE_PASSTHROUGH.rawValue: .passthrough
+        case mesh_socket_role.MESH_ROLE_SERVED.rawValue: .served
+        case mesh_socket_role.MESH_ROLE_REFUSED.rawValue: .refused
+        default: nil
+        }
+    }
+}
+
+package enum FlowDirection: UInt8, Sendable {
+    case outbound = 1
+    case inbound = 2
+    /// Both ends on this node.
+    case local = 3
+
+    package var name: String {
+        switch self {
+        case .outbound: "outbound"
+        case .inbound: "inbound"
+        case .local: "local"
+        }
+    }
+}
+
+/// What the proxy decided about one connection: the mirror of ProxyControl's `ConnectionOpened`.
+package struct ProxyFlowOpened: Equatable, Sendable {
+    package var id: UInt64
+    package var direction: FlowDirection
+    /// Of the captured client socket (outbound, local) or of the dial socket (inbound).
+    package var cookie: UInt64
+    /// Of the dial socket of a local flow; else 0.
+    package var dialCookie: UInt64 = 0
+    package var sourceWorkload = WorkloadID.none
+    package var destinationWorkload = WorkloadID.none
+    package var service = ServiceID.none
+    package var sourcePrincipal = ""
+    package var destinationPrincipal = ""
+    package var source: SocketAddress
+    package var originalDestination: SocketAddress
+    package var peerNode = NodeID.none
+    package var tunnel: UInt32 = 0
+    package var allowed = true
+    package var reason: Reason = .MESH_REASON_NONE
+    package var openedNanoseconds: UInt64 = 0
+
+    package init(
+        id: UInt64, direction: FlowDirection, cookie: UInt64, source: SocketAddress, originalDestination: SocketAddress
+    ) {
+        self.id = id
+        self.direction = direction
+        self.cookie = cookie
+        self.source = source
+        self.originalDestination = originalDestination
+    }
+}
+
+/// The mirror of ProxyControl's `ConnectionClosed`. Bytes are named from the client's side.
+package struct ProxyFlowClosed: Equatable, Sendable {
+    package var id: UInt64
+    package var bytesSent: UInt64 = 0
+    package var bytesReceived: UInt64 = 0
+    package var reason: Reason = .MESH_REASON_NONE
+    package var connectMicroseconds: UInt32 = 0
+    package var firstByteMicroseconds: UInt32 = 0
+    package var closedNanoseconds: UInt64 = 0
+
+    package init(id: UInt64) { self.id = id }
+}

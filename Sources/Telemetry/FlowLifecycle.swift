@@ -1,0 +1,101 @@
+import MeshModel
+
+extension FlowTable {
+    mutating func make(_ event: KernelFlowEvent, key: UInt64) -> Int32? {
+        var flow = Flow(
+            id: nextID, openedNanoseconds: event.openedNanoseconds, source: event.source,
+            destination: event.destination)
+        switch event.role {
+        case .served:
+            flow.direction = .inbound
+            flow.dialCookie = key
+            flow.destinationFacts = names?.workload(event.workload)
+            flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
+        case .captured, .passthrough, .refused:
+            flow.cookie = key
+            flow.sourceFacts = names?.workload(event.workload)
+            flow.sourcePrincipal = pool.name(flow.sourceFacts?.principal ?? "")
+            if event.role == .passthrough { flow.marks.insert(.passthrough) }
+        }
+        guard let index = insert(flow) else { return nil }
+        bySocket[key] = index
+        return index
+    }
+
+    mutating func make(_ opened: ProxyFlowOpened) -> Int32? {
+        insert(
+            Flow(
+                id: nextID, openedNanoseconds: opened.openedNanoseconds, source: opened.source,
+                destination: opened.originalDestination))
+    }
+
+    /// When the table is full, the flow that ended first makes room; when all are open, the new one is lost.
+    mutating func insert(_ flow: Flow) -> Int32? {
+        if storage.count >= settings.flowsMax { removeOldestEnded() }
+        guard storage.count < settings.flowsMax else {
+            lost += 1
+            return nil
+        }
+        nextID += 1
+        return storage.insert(flow)
+    }
+
+    mutating func end(_ index: Int32, _ progress: Flow.Progress, now: UInt64) {
+        guard storage[index].progress == .open else { return storage.touch(index) }
+        let flow = storage[index]
+        storage[index].progress = progress
+        storage[index].endedNanoseconds = max(now, flow.openedNanoseconds)
+        if flow.tunnel != 0, let figures = tunnels[flow.tunnel] {
+            storage[index].rttMicroseconds = figures.rttMicroseconds
+            storage[index].retransmits = figures.retransmits
+        }
+        closeSeries(index, now: now)
+        ended.append(index, id: flow.id, at: storage[index].endedNanoseconds)
+        storage.touch(index)
+    }
+
+    mutating func openSeries(_ index: Int32, now: UInt64) {
+        let flow = storage[index]
+        guard flow.sourceSeries == IstioSeries.none, flow.destinationSeries == IstioSeries.none else { return }
+        if flow.direction != .inbound {
+            storage[index].sourceSeries = series.open(flow.labels(isSourceReporter: true, flags: .none), now: now)
+        }
+        if flow.direction != .outbound {
+            storage[index].destinationSeries = series.open(
+                flow.labels(isSourceReporter: false, flags: .none), now: now)
+        }
+    }
+
+    mutating func closeSeries(_ index: Int32, now: UInt64) {
+        let flow = storage[index]
+        let isOpen = flow.sourceSeries != IstioSeries.none || flow.destinationSeries != IstioSeries.none
+        guard isOpen, !flow.marks.contains(.seriesClosed) else { return }
+        storage[index].marks.insert(.seriesClosed)
+        let flags = Reason(number: flow.reason).map { ResponseFlags($0) } ?? .none
+        series.close(flow.sourceSeries, flags: flags, now: now)
+        series.close(flow.destinationSeries, flags: flags, now: now)
+    }
+
+    /// Adds to the series what they have not counted yet. They only grow: a final figure below a live one adds nothing.
+    mutating func countBytes(_ index: Int32, now: UInt64) {
+        let flow = storage[index]
+        guard flow.sourceSeries != IstioSeries.none || flow.destinationSeries != IstioSeries.none else { return }
+        let sent = flow.bytesSent > flow.countedSent ? flow.bytesSent - flow.countedSent : 0
+        let received = flow.bytesReceived > flow.countedReceived ? flow.bytesReceived - flow.countedReceived : 0
+        guard sent > 0 || received > 0 else { return }
+        series.add(flow.sourceSeries, sent: sent, received: received, now: now)
+        series.add(flow.destinationSeries, sent: sent, received: received, now: now)
+        storage[index].countedSent += sent
+        storage[index].countedReceived += received
+    }
+
+    mutating func removeOldestEnded() {
+        while let entry = ended.removeOldest() {
+            let flow = storage[entry.index]
+            guard flow.id == entry.id else { continue }
+            for key in [flow.cookie, flow.dialCookie] where bySocket[key] == entry.index { bySocket[key] = nil }
+            if byProxyID[flow.proxyID] == entry.index { byProxyID[flow.proxyID] = nil }
+            return storage.remove(entry.index)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+import CMeshABI
+package import MeshModel
+
+extension FlowTable {
+    /// `addsUnknown` lets live events make flows: once after a start, for the connections that were there before.
+    package mutating func record(_ event: KernelFlowEvent, addsUnknown: Bool = false) {
+        if event.kind == .refused { return recordRefused(event) }
+        let key = event.role == .served ? event.peerCookie : event.cookie
+        guard key != 0 else { return }
+        let known = bySocket[key]
+        guard let index = known ?? (event.kind == .live && !addsUnknown ? nil : make(event, key: key)) else { return }
+        storage[index].take(process: event, pool: &pool)
+        storage[index].sweep = sweep
+        if event.kind != .opened { storage[index].count(event) }
+        if event.role == .passthrough { openSeries(index, now: event.atNanoseconds) }
+        countBytes(index, now: event.atNanoseconds)
+        if event.kind == .closed { socketClosed(index, event) }
+    }
+
+    package mutating func record(_ opened: ProxyFlowOpened) {
+        if let earlier = byProxyID[opened.id], storage[earlier].progress == .open { return }
+        guard let index = bySocket[opened.cookie] ?? bySocket[opened.dialCookie] ?? make(opened) else { return }
+        if opened.dialCookie != 0, let other = bySocket[opened.dialCookie], other != index { merge(other, into: index) }
+        storage[index].decide(opened, names: names, pool: &pool)
+        byProxyID[opened.id] = index
+        if opened.cookie != 0 { bySocket[opened.cookie] = index }
+        if opened.dialCookie != 0 { bySocket[opened.dialCookie] = index }
+        storage.touch(index)
+        openSeries(index, now: opened.openedNanoseconds)
+        countBytes(index, now: opened.openedNanoseconds)
+        if !opened.allowed {
+            end(index, .refused, now: opened.openedNanoseconds)
+        } else if storage[index].progress != .open {
+            closeSeries(index, now: opened.openedNanoseconds)
+        }
+    }
+
+    package mutating func record(_ closed: ProxyFlowClosed) {
+        guard let index = byProxyID[closed.id] else { return }
+        let flow = storage[index]
+        if closed.connectMicroseconds > 0 { connect.observe(flow.direction, microseconds: closed.connectMicroseconds) }
+        if closed.firstByteMicroseconds > 0 {
+            firstByte.observe(flow.direction, microseconds: closed.firstByteMicroseconds)
+        }
+        if closed.reason != .MESH_REASON_NONE {
+            storage[index].reason = UInt16(truncatingIfNeeded: closed.reason.rawValue)
+        }
+        if !flow.marks.contains(.socketClosed) {
+            // The kernel's last word comes with the socket's close; until then its live figures may lag.
+            storage[index].bytesSent = max(flow.bytesSent, closed.bytesSent)
+            storage[index].bytesReceived = max(flow.bytesReceived, closed.bytesReceived)
+            countBytes(index, now: closed.closedNanoseconds)
+        }
+        end(index, .closed, now: closed.closedNanoseconds)
+    }
+
+    /// A tunnel peer that was turned away before there was a connection: a row of its own.
+    package mutating func recordPeerRefusal(
+        _ reason: Reason, peer: SocketAddress, principal: String, now: UInt64
+    ) {
+        let nowhere = SocketAddress(.unspecified, 0)
+        guard let index = insert(Flow(id: nextID, openedNanoseconds: now, source: peer, destination: nowhere))
+        else { return }
+        storage[index].direction = .inbound
+        storage[index].marks = [.denied]
+        storage[index].reason = UInt16(truncatingIfNeeded: reason.rawValue)
+        storage[index].sourcePrincipal = pool.name(principal)
+        if !principal.isEmpty {
+            storage[index].sourceFacts = names?.workload(principal: principal, address: peer.address)
+        }
+        end(index, .refused, now: now)
+    }
+
+    /// A tunnel's round-trip time and retransmits as of now; its flows show them.
+    package mutating func recordTunnel(_ id: UInt32, rttMicroseconds: UInt32, retransmits: UInt32) {
+        tunnels[id] = TunnelFigures(rttMicroseconds: rttMicroseconds, retransmits: retransmits)
+    }
+
+    /// Forgets the figures of tunnels that are not among `ids`.
+    package mutating func keepTunnels(_ ids: Set<UInt32>) {
+        tunnels = tunnels.filter { ids.contains($0.key) }
+    }
+
+    /// Begins a reading of all live sockets, whose events follow. `now` must be before the kernel is asked.
+    package mutating func beginSweep(now: UInt64) {
+        sweep &+= 1
+        sweepBegan = now
+    }
+
+    /// Ends the reading: a flow that the kernel once showed and that was not among them has lost its close event.
+    package mutating func endSweep(now: UInt64) {
+        for index in Array(bySocket.values) {
+            let flow = storage[index]
+            guard flow.progress == .open, flow.marks.contains(.kernelCounts), !flow.marks.contains(.socketClosed),
+                flow.sweep != sweep, flow.openedNanoseconds < sweepBegan
+            else { continue }
+            end(index, .closed, now: now)
+        }
+    }
+
+    /// The proxy that told of the open flows is gone and took their connections along.
+    package mutating func proxyEnded(now: UInt64) {
+        for index in Array(byProxyID.values) where storage[index].progress == .open {
+            storage[index].reason = UInt16(truncatingIfNeeded: Reason.MESH_REASON_PROXY_STALE.rawValue)
+            end(index, .closed, now: now)
+        }
+        byProxyID = [:]
+        tunnels = [:]
+    }
+
+    // MARK: private
+
+    private mutating func recordRefused(_ event: KernelFlowEvent) {
+        var flow = Flow(
+            id: nextID, openedNanoseconds: event.atNanoseconds, source: event.source, destination: event.destination)
+        flow.marks = [.denied]
+        flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
+        flow.sourceFacts = names?.workload(event.workload)
+        flow.sourcePrincipal = pool.name(flow.sourceFacts?.principal ?? "")
+        guard let index = insert(flow) else { return }
+        storage[index].take(process: event, pool: &pool)
+        openSeries(index, now: event.atNanoseconds)
+        end(index, .refused, now: event.atNanoseconds)
+    }
+
+    private mutating func socketClosed(_ index: Int32, _ event: KernelFlowEvent) {
+        // The server's socket may end before the client's, whose figures count.
+        if event.role == .served, storage[index].marks.contains(.clientCounts) { return }
+        storage[index].marks.insert(.socketClosed)
+        let flow = storage[index]
+        if flow.progress != .open || event.role == .passthrough {
+            end(index, .closed, now: event.atNanoseconds)
+        } else {
+            closing.append(index, id: flow.id, at: event.atNanoseconds)
+        }
+    }
+
+    /// A served socket's flow turns out to be the far end of a local one.
+    private mutating func merge(_ served: Int32, into index: Int32) {
+        storage[index].destinationPid = storage[served].destinationPid
+        storage[index].destinationCommand = storage[served].destinationCommand
+        storage.remove(served)
+    }
+}

@@ -1,0 +1,92 @@
+/// Every flow of the node: what the kernel saw of the application's sockets joined with what the proxy decided.
+/// Bounded; what does not fit is counted. Times are CLOCK_BOOTTIME nanoseconds. One thread owns it.
+package struct FlowTable {
+    package struct Settings: Sendable {
+        package var flowsMax = 65_536
+        /// How long a flow that ended is shown.
+        package var keepNanoseconds: UInt64 = 60_000_000_000
+        package var seriesMax = 10_000
+        /// How long a series without a connection is exported.
+        package var seriesIdleNanoseconds: UInt64 = 900_000_000_000
+        package init() {}
+    }
+
+    /// The kernel's and the proxy's records of one connection come on different ways.
+    static let decisionWaitNanoseconds: UInt64 = 2_000_000_000
+
+    struct TunnelFigures {
+        var rttMicroseconds: UInt32
+        var retransmits: UInt32
+    }
+
+    /// Names for what is recorded from now on.
+    package var names: FlowNames?
+    /// Flows that found no room.
+    package internal(set) var lost: UInt64 = 0
+    package internal(set) var connect = LatencyByDirection()
+    package internal(set) var firstByte = LatencyByDirection()
+
+    let settings: Settings
+    var storage = FlowStorage()
+    var series: IstioSeries
+    var pool = NamePool()
+    /// By the cookie of the client's socket and of the dial socket: both are unique among the kernel's sockets.
+    var bySocket: [UInt64: Int32] = [:]
+    var byProxyID: [UInt64: Int32] = [:]
+    var tunnels: [UInt32: TunnelFigures] = [:]
+    var ended = WaitingFlows()
+    /// Flows whose sockets are closed, until the proxy's word comes or the wait is over.
+    var closing = WaitingFlows()
+    /// Counts the readings of the live sockets.
+    var sweep: UInt32 = 0
+    var sweepBegan: UInt64 = 0
+    var nextID: UInt64 = 1
+
+    package init(_ settings: Settings = Settings()) {
+        self.settings = settings
+        series = IstioSeries(seriesMax: settings.seriesMax, idleNanoseconds: settings.seriesIdleNanoseconds)
+    }
+
+    package var count: Int { storage.count }
+    package var seriesCount: Int { series.count }
+    /// Connections that no series had room for.
+    package var seriesDropped: UInt64 { series.dropped }
+
+    /// Forgets what ended long enough ago; call it every second or so.
+    package mutating func expire(now: UInt64) {
+        while let oldest = closing.oldest, now >= oldest.at &+ Self.decisionWaitNanoseconds {
+            _ = closing.removeOldest()
+            if storage[oldest.index].id == oldest.id { end(oldest.index, .closed, now: oldest.at) }
+        }
+        while let oldest = ended.oldest, now >= oldest.at &+ settings.keepNanoseconds { removeOldestEnded() }
+        series.expire(now: now)
+    }
+
+    /// Flows that changed (opened, were decided, ended) after `change`, oldest change first, with counters as of the
+    /// last live reading. 0 is the beginning.
+    package func page(changedAfter change: UInt64, limit: Int, now: UInt64) -> FlowPage {
+        var page = FlowPage(next: change, lost: lost)
+        var index = storage.firstIndex(changedAfter: change)
+        while let current = index {
+            guard page.flows.count < limit else {
+                page.more = true
+                return page
+            }
+            page.flows.append(row(storage[current], now: now))
+            page.next = storage[current].change
+            index = storage.index(after: current)
+        }
+        return page
+    }
+
+    // MARK: private
+
+    private func row(_ flow: Flow, now: UInt64) -> FlowRow {
+        var row = FlowRow(flow, now: now, node: names?.node ?? "")
+        if flow.progress == .open, flow.tunnel != 0, let figures = tunnels[flow.tunnel] {
+            row.rttMicroseconds = figures.rttMicroseconds
+            row.retransmits = figures.retransmits
+        }
+        return row
+    }
+}

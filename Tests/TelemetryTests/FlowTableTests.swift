@@ -1,0 +1,231 @@
+import CMeshABI
+import MeshModel
+import Testing
+
+@testable import Telemetry
+
+@Suite struct FlowTableTests {
+    let client = SocketAddress(IPAddress(ipv4: 0x0a4d_0001), 40_000)
+    let server = SocketAddress(IPAddress(ipv4: 0x0a60_000a), 80)
+
+    func kernel(
+        _ kind: KernelFlowEvent.Kind, _ role: KernelFlowEvent.Role = .captured, cookie: UInt64 = 7,
+        peerCookie: UInt64 = 0, at: UInt64 = 10, sent: UInt64 = 0, received: UInt64 = 0
+    ) -> KernelFlowEvent {
+        var event = KernelFlowEvent(kind: kind, role: role, source: client, destination: server)
+        (event.cookie, event.peerCookie, event.atNanoseconds, event.openedNanoseconds) = (cookie, peerCookie, at, 1)
+        (event.bytesSent, event.bytesReceived, event.pid) = (sent, received, role == .served ? 22 : 11)
+        event.command = role == .served ? "nginx" : "curl"
+        return event
+    }
+
+    func opened(_ direction: FlowDirection, id: UInt64 = 1, cookie: UInt64 = 7) -> ProxyFlowOpened {
+        var opened = ProxyFlowOpened(
+            id: id, direction: direction, cookie: cookie, source: client, originalDestination: server)
+        opened.sourcePrincipal = "spiffe://t/ns/n/sa/c"
+        opened.destinationPrincipal = "spiffe://t/ns/n/sa/s"
+        opened.tunnel = direction == .local ? 0 : 5
+        opened.openedNanoseconds = 2
+        return opened
+    }
+
+    func closed(id: UInt64 = 1, reason: Reason = .MESH_REASON_NONE, sent: UInt64 = 0) -> ProxyFlowClosed {
+        var closed = ProxyFlowClosed(id: id)
+        (closed.reason, closed.bytesSent, closed.connectMicroseconds, closed.closedNanoseconds) = (
+            reason, sent, 300, 20
+        )
+        return closed
+    }
+
+    func rows(_ table: FlowTable) -> [FlowRow] { table.page(changedAfter: 0, limit: 100, now: 100).flows }
+
+    func series(_ table: FlowTable) -> [Substring] {
+        String(decoding: MetricsPage.bytes(NodeMetrics(), table), as: UTF8.self).split(separator: "\n").filter {
+            $0.hasPrefix("istio_tcp")
+        }
+    }
+
+    @Test func kernelAndProxyRecordsOfOneConnectionAreOneFlowInAnyOrder() throws {
+        let live = kernel(.live, sent: 10, received: 20)
+        let final = kernel(.closed, at: 30, sent: 100, received: 200)
+        for order in 0..<3 {
+            var table = FlowTable()
+            switch order {
+            case 0:
+                table.record(kernel(.opened))
+                table.record(opened(.outbound))
+                table.record(live)
+                #expect(rows(table).first?.bytesSent == 10 && rows(table).first?.state == .open)
+                table.record(closed(sent: 99))
+                table.record(final)
+            case 1:
+                table.record(opened(.outbound))
+                table.record(kernel(.opened))
+                table.record(final)
+                table.record(closed())
+            default:
+                table.record(kernel(.opened))
+                table.record(final)
+                #expect(rows(table).first?.state == .open)
+                table.record(opened(.outbound))
+                table.record(closed())
+            }
+            let row = try #require(rows(table).first)
+            #expect(rows(table).count == 1 && row.state == .closed && row.verdict == .allowed)
+            #expect(row.bytesSent == 100 && row.bytesReceived == 200 && row.command == "curl" && row.pid == 11)
+            #expect(row.sourcePrincipal == "spiffe://t/ns/n/sa/c" && row.rttShared)
+            let lines = series(table)
+            #expect(lines.count == 5)
+            #expect(lines.contains { $0.hasPrefix("istio_tcp_sent_bytes_total") && $0.hasSuffix(" 200") })
+            #expect(lines.contains { $0.hasPrefix("istio_tcp_received_bytes_total") && $0.hasSuffix(" 100") })
+            #expect(lines.contains { $0.hasPrefix("istio_tcp_connections_closed_total") && $0.hasSuffix(" 1") })
+            #expect(lines.allSatisfy { $0.contains("connection_security_policy=\"mutual_tls\"") })
+        }
+    }
+
+    @Test func bytesAreNamedFromTheClientsSideWhereOnlyTheServerIs() throws {
+        var table = FlowTable()
+        table.record(kernel(.opened, .served, cookie: 8, peerCookie: 7))
+        table.record(opened(.inbound))
+        table.record(kernel(.closed, .served, cookie: 8, peerCookie: 7, sent: 200, received: 100))
+        table.record(closed())
+        let row = try #require(rows(table).first)
+        #expect(rows(table).count == 1 && row.bytesSent == 100 && row.bytesReceived == 200)
+        #expect(row.destinationCommand == "nginx" && row.direction == "inbound" && row.state == .closed)
+        #expect(series(table).allSatisfy { $0.contains("reporter=\"destination\"") })
+    }
+
+    @Test func localFlowHasBothProcessesAndBothReporters() throws {
+        var table = FlowTable()
+        table.record(kernel(.opened))
+        table.record(kernel(.opened, .served, cookie: 9, peerCookie: 8))
+        var decision = opened(.local)
+        decision.dialCookie = 8
+        table.record(decision)
+        table.record(kernel(.closed, .served, cookie: 9, peerCookie: 8, sent: 6, received: 5))
+        table.record(kernel(.closed, sent: 5, received: 6))
+        table.record(closed())
+        let row = try #require(rows(table).first)
+        #expect(rows(table).count == 1 && row.command == "curl" && row.destinationCommand == "nginx")
+        #expect(row.bytesSent == 5 && row.state == .closed && table.count == 1)
+        #expect(series(table).count == 10)
+    }
+
+    @Test func deniedConnectionIsRefusedWithItsReason() throws {
+        var table = FlowTable()
+        var decision = opened(.inbound)
+        (decision.allowed, decision.reason, decision.tunnel) = (false, .MESH_REASON_AUTHORITY_PRINCIPAL_MISMATCH, 0)
+        table.record(decision)
+        var refused = kernel(.refused, .refused)
+        refused.reason = .MESH_REASON_ENDPOINT_UNREACHABLE
+        table.record(refused)
+        #expect(rows(table).map(\.state) == [.refused, .refused] && rows(table).allSatisfy { $0.verdict == .denied })
+        #expect(rows(table).map(\.reason) == ["authority_principal_mismatch", "endpoint_unreachable"])
+        #expect(series(table).contains { $0.contains("response_flags=\"DENY\"") && $0.hasSuffix(" 1") })
+        #expect(series(table).contains { $0.contains("response_flags=\"CONNECT\"") && $0.hasSuffix(" 1") })
+    }
+
+    @Test func socketThatTheProxyNeverMentionedEndsAfterTheWait() {
+        var table = FlowTable()
+        table.record(kernel(.opened))
+        table.record(kernel(.closed, at: 30))
+        table.expire(now: 31)
+        #expect(rows(table).first?.state == .open)
+        table.expire(now: 30 + FlowTable.decisionWaitNanoseconds)
+        #expect(rows(table).first?.state == .closed)
+    }
+
+    @Test func endedFlowsAreKeptForTheirTimeAndForgotten() {
+        var settings = FlowTable.Settings()
+        settings.keepNanoseconds = 100
+        var table = FlowTable(settings)
+        table.record(opened(.outbound))
+        table.record(closed())
+        table.expire(now: 119)
+        #expect(table.count == 1)
+        table.expire(now: 120)
+        #expect(table.count == 0)
+        table.record(opened(.outbound, id: 2, cookie: 7))
+        #expect(table.count == 1 && rows(table).first?.state == .open)
+    }
+
+    @Test func fullTableDropsWhatEndedFirstAndCountsWhatIsLost() {
+        var settings = FlowTable.Settings()
+        settings.flowsMax = 3
+        var table = FlowTable(settings)
+        for id in 1...3 { table.record(opened(.outbound, id: UInt64(id), cookie: UInt64(id))) }
+        table.record(closed(id: 2))
+        table.record(opened(.outbound, id: 4, cookie: 4))
+        #expect(table.count == 3 && table.lost == 0)
+        table.record(opened(.outbound, id: 5, cookie: 5))
+        #expect(table.count == 3 && table.lost == 1)
+    }
+
+    @Test func pagesFollowChanges() {
+        var table = FlowTable()
+        for id in 1...5 { table.record(opened(.outbound, id: UInt64(id), cookie: UInt64(id))) }
+        let first = table.page(changedAfter: 0, limit: 3, now: 0)
+        #expect(first.more && first.flows.count == 3)
+        let second = table.page(changedAfter: first.next, limit: 3, now: 0)
+        #expect(!second.more && second.flows.count == 2)
+        #expect(table.page(changedAfter: second.next, limit: 3, now: 0).flows.isEmpty)
+        table.record(closed(id: 2))
+        let third = table.page(changedAfter: second.next, limit: 3, now: 0)
+        #expect(third.flows.map(\.state) == [.closed])
+    }
+
+    @Test func flowWhoseCloseEventWasLostEndsWithTheNextReading() {
+        var table = FlowTable()
+        table.record(kernel(.opened))
+        table.record(opened(.outbound))
+        table.beginSweep(now: 50)
+        table.record(kernel(.live, at: 51, sent: 3))
+        table.endSweep(now: 52)
+        #expect(rows(table).first?.state == .open)
+        table.beginSweep(now: 60)
+        table.endSweep(now: 61)
+        #expect(rows(table).first?.state == .closed && rows(table).first?.bytesSent == 3)
+    }
+
+    @Test func liveEventsMakeFlowsOnlyWhenAsked() {
+        var table = FlowTable()
+        table.record(kernel(.live))
+        #expect(table.count == 0)
+        table.record(kernel(.live), addsUnknown: true)
+        #expect(table.count == 1)
+    }
+
+    @Test func seriesAreBoundedAndExpire() {
+        var settings = FlowTable.Settings()
+        (settings.seriesMax, settings.seriesIdleNanoseconds, settings.keepNanoseconds) = (1, 100, 1)
+        var table = FlowTable(settings)
+        table.record(opened(.outbound))
+        var other = opened(.outbound, id: 2, cookie: 2)
+        other.sourcePrincipal = "other"
+        table.record(other)
+        #expect(table.seriesCount == 1 && table.seriesDropped == 1)
+        table.expire(now: 10_000)
+        #expect(table.seriesCount == 1)
+        table.record(closed())
+        table.expire(now: 10_000)
+        #expect(table.seriesCount == 0)
+    }
+
+    @Test func flowIsSmall() { #expect(MemoryLayout<Flow>.stride <= 280) }
+
+    @Test func rowsAndPagesSurviveTheirJSON() throws {
+        var table = FlowTable()
+        table.record(opened(.outbound))
+        let text = table.page(changedAfter: 0, limit: 9, now: 5).jsonText
+        #expect(text.hasPrefix("{\"next\":") && text.contains("\"source_principal\":\"spiffe://t/ns/n/sa/c\""))
+    }
+
+    @Test func sumsGoOnOverANewProcess() {
+        var sums = ContinuedSums()
+        sums.report([1: 5])
+        sums.report([1: 7, 2: 1])
+        sums.processEnded()
+        sums.report([1: 2])
+        #expect(sums.totals == [1: 9, 2: 1])
+    }
+}
