@@ -12,7 +12,8 @@ package final class LiveFlows {
         target.map.map_fd = UInt32(mapDescriptor)
         let attached: OpaquePointer? = withUnsafeMutablePointer(to: &target) { target in
             var options = bpf_iter_attach_opts()
-            options.sz = MemoryLayout<bpf_iter_attach_opts>.size
+            // libbpf wants every byte after the last field to be zero, and what pads the structure need not be.
+            options.sz = Self.optionsSize
             options.link_info = target
             options.link_info_len = UInt32(MemoryLayout<bpf_iter_link_info>.size)
             return bpf_program__attach_iter(program, &options)
@@ -20,6 +21,9 @@ package final class LiveFlows {
         guard let attached else { throw BPFError("attach", code: errno, object: "mesh_live") }
         link = attached
     }
+
+    private static let optionsSize =
+        (MemoryLayout<bpf_iter_attach_opts>.offset(of: \.link_info_len) ?? 0) + MemoryLayout<UInt32>.size
 
     deinit { bpf_link__destroy(link) }
 
