@@ -108,6 +108,12 @@ let package = Package(
         tests("MeshDiscoveryTests", ["MeshDiscovery", "MeshConfig", "MeshModel", "LinuxIO"]),
         tests("HTTP2FramingTests", ["HTTP2Framing", "CNGHTTP2", "MeshModel", "CMeshABI"]),
         tests("HBONETests", ["HBONE", "HTTP2Framing", "MeshModel", "CMeshABI"]),
+        .target(
+            name: "FuzzTargets", dependencies: ["HBONE", "HTTP2Framing", "ProxyControl", "CMeshABI"],
+            path: "Tests/Fuzzing/Targets", swiftSettings: strict),
+        .testTarget(
+            name: "FuzzCorpusTests", dependencies: ["FuzzTargets"], path: "Tests/Fuzzing/CorpusTests",
+            swiftSettings: strict),
         tests("TelemetryTests", ["Telemetry", "MeshModel", "CMeshABI"]),
         tests("ProxyControlTests", ["ProxyControl", "MeshModel", "CMeshABI"]),
         tests("LinuxIOTests", ["LinuxIO", "CLinux"]),

@@ -17,7 +17,18 @@ package struct Forwarded: Equatable, Sendable, CustomStringConvertible {
 
     package var description: String {
         let first = client.map { "for=\"\($0)\"" }
-        return [first, host.map { "host=\($0)" }].compactMap(\.self).joined(separator: ";")
+        return [first, host.map { "host=\(Self.quoted($0))" }].compactMap(\.self).joined(separator: ";")
+    }
+
+    /// A name is a token and stands as it is; anything else is quoted.
+    private static func quoted(_ text: String) -> String {
+        if !text.isEmpty && text.utf8.allSatisfy({ $0.isTokenCharacter }) { return text }
+        var quoted = "\""
+        for character in text.unicodeScalars where character.isASCII && character.value >= 0x20 {
+            if character == "\"" || character == "\\" { quoted += "\\" }
+            quoted.unicodeScalars.append(character)
+        }
+        return quoted + "\""
     }
 
     /// Reads the first element, which the hop next to the client wrote. Nil where the grammar is broken or a parameter

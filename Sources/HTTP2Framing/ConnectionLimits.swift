@@ -6,13 +6,16 @@ import CMeshABI
 /// A stream counts as open until its work is undone (dial ended, sockets closed), not until its reset: otherwise a peer
 /// that resets what it opens could have any number of dials under way (rapid reset).
 package struct ConnectionLimits: Sendable {
-    /// Why a stream goes; the first two are what a hostile peer can provoke at will.
+    /// Why a stream goes. A hostile peer can bring about all but the last at will.
     package enum Reset: Sendable {
         /// The peer reset a stream before it was answered.
         case byPeerBeforeAnswer
         /// We reset a stream for the peer's breach of the protocol: provoked resets are rapid reset by another hand
         /// (CVE-2025-8671).
         case byUsForFault
+        /// We refused a stream above the limit. A peer that has not seen our SETTINGS yet knows no limit, and a refused
+        /// stream costs us nothing but its header block.
+        case byUsForLimit
         /// The peer reset an answered stream: what becomes of an application's TCP reset.
         case byPeerAfterAnswer
     }
@@ -21,6 +24,7 @@ package struct ConnectionLimits: Sendable {
     private var streamsMax: UInt32
     private var earlyResets: TokenBucket
     private var faultResets: TokenBucket
+    private var limitResets: TokenBucket
     private var lateResets: TokenBucket
     private var pings: TokenBucket
     private var settings: TokenBucket
@@ -33,6 +37,7 @@ package struct ConnectionLimits: Sendable {
         self.streamsMax = streamsMax
         earlyResets = TokenBucket(burst: 1_000, perSecond: 100, now: now)
         faultResets = TokenBucket(burst: 200, perSecond: 20, now: now)
+        limitResets = TokenBucket(burst: 10_000, perSecond: 1_000, now: now)
         lateResets = TokenBucket(burst: 20_000, perSecond: 10_000, now: now)
         pings = TokenBucket(burst: 500, perSecond: 100, now: now)
         settings = TokenBucket(burst: 50, perSecond: 5, now: now)
@@ -70,6 +75,7 @@ package struct ConnectionLimits: Sendable {
             switch reset {
             case .byPeerBeforeAnswer: earlyResets.take(now: now)
             case .byUsForFault: faultResets.take(now: now)
+            case .byUsForLimit: limitResets.take(now: now)
             case .byPeerAfterAnswer: lateResets.take(now: now)
             }
         return isWithin ? nil : HTTP2Fault(.enhanceYourCalm, .MESH_REASON_RESET_FLOOD)

@@ -23,6 +23,7 @@ import Testing
         [
             ("rapid reset", 1_000, 100, .MESH_REASON_RESET_FLOOD, { $0.reset(.byPeerBeforeAnswer, now: $1) }),
             ("provoked reset", 200, 20, .MESH_REASON_RESET_FLOOD, { $0.reset(.byUsForFault, now: $1) }),
+            ("refused stream", 10_000, 1_000, .MESH_REASON_RESET_FLOOD, { $0.reset(.byUsForLimit, now: $1) }),
             ("late reset", 20_000, 10_000, .MESH_REASON_RESET_FLOOD, { $0.reset(.byPeerAfterAnswer, now: $1) }),
             ("PING", 500, 100, .MESH_REASON_CONTROL_FLOOD, { $0.ping(now: $1) }),
             ("SETTINGS", 50, 5, .MESH_REASON_CONTROL_FLOOD, { $0.settings(now: $1) }),
