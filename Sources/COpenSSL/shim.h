@@ -88,10 +88,11 @@ static inline int copenssl_uri_names(const X509 *certificate, unsigned char *buf
   return count;
 }
 
-static inline int copenssl_chain_count(const STACK_OF(X509) *chain) { return chain ? sk_X509_num(chain) : 0; }
-static inline X509 *copenssl_chain_certificate(const STACK_OF(X509) *chain, int index) {
-  return sk_X509_value(chain, index);
+static inline STACK_OF(X509) *copenssl_chain_new(void) { return sk_X509_new_null(); }
+static inline int copenssl_chain_add(STACK_OF(X509) *chain, X509 *certificate) {
+  return X509_add_cert(chain, certificate, X509_ADD_FLAG_UP_REF);
 }
+static inline void copenssl_chain_free(STACK_OF(X509) *chain) { sk_X509_pop_free(chain, X509_free); }
 
 static inline int copenssl_no_passphrase(char *buffer, int size, int is_writing, void *argument) {
   (void)buffer, (void)size, (void)is_writing, (void)argument;

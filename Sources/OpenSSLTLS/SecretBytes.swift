@@ -39,4 +39,9 @@ package final class SecretBytes: @unchecked Sendable {
         }
         bytes.removeAll()
     }
+
+    /// Overwrites memory of the caller's.
+    package static func cleanse(_ memory: UnsafeMutableRawBufferPointer) {
+        if let base = memory.baseAddress { copenssl_cleanse(base, memory.count) }
+    }
 }

@@ -24,4 +24,22 @@ package final class TLSTrust: @unchecked Sendable {
     }
 
     deinit { X509_STORE_free(store) }
+
+    /// What is wrong with `chain` (the leaf first) at this time (seconds since 1970), nil if peers that trust the same
+    /// authorities will take it.
+    package func fault(of chain: [Certificate], at time: Int64) -> String? {
+        guard let leaf = chain.first, let context = X509_STORE_CTX_new(), let others = copenssl_chain_new() else {
+            return "out of memory"
+        }
+        defer {
+            X509_STORE_CTX_free(context)
+            copenssl_chain_free(others)
+            ERR_clear_error()
+        }
+        for certificate in chain.dropFirst() { _ = copenssl_chain_add(others, certificate.handle) }
+        guard X509_STORE_CTX_init(context, store, leaf.handle, others) == 1 else { return "out of memory" }
+        X509_VERIFY_PARAM_set_time(X509_STORE_CTX_get0_param(context), time_t(time))
+        guard X509_verify_cert(context) != 1 else { return nil }
+        return String(cString: X509_verify_cert_error_string(Int(X509_STORE_CTX_get_error(context))))
+    }
 }
