@@ -27,8 +27,9 @@ final class DialSockets: Sendable {
     }
 
     /// Sockets held beyond the need of one burst; the node's own network namespace serves every tunnel.
-    static func wanted(_ pool: DialPool) -> UInt32 {
-        pool.networkNamespace == .node || pool.purpose == .tunnel ? 128 : 32
+    private func wanted(_ pool: DialPool) -> UInt32 {
+        let wanted = pool.networkNamespace == .node || pool.purpose == .tunnel ? 128 : 32
+        return UInt32(clamping: max(4, min(wanted, descriptors.limit / 32)))
     }
 
     /// After this, what was asked for is taken for lost.
@@ -45,7 +46,7 @@ final class DialSockets: Sendable {
             var shelf = state.shelves[pool] ?? Shelf()
             shelf.isUsed = true
             let socket = shelf.sockets.popLast()
-            let need = Self.need(&shelf, pool, now: now)
+            let need = need(&shelf, pool, now: now)
             state.shelves[pool] = shelf
             return (socket.map(Taking.socket) ?? .empty, need)
         }
@@ -75,7 +76,7 @@ final class DialSockets: Sendable {
             for pool in state.shelves.keys {
                 guard var shelf = state.shelves[pool], shelf.isUsed else { continue }
                 if isNewConnection { shelf.awaited = 0 }
-                let need = Self.need(&shelf, pool, now: now)
+                let need = need(&shelf, pool, now: now)
                 state.shelves[pool] = shelf
                 if need > 0 { needs.append((pool, need)) }
             }
@@ -99,9 +100,9 @@ final class DialSockets: Sendable {
 
     // MARK: private
 
-    private static func need(_ shelf: inout Shelf, _ pool: DialPool, now: UInt64) -> UInt32 {
+    private func need(_ shelf: inout Shelf, _ pool: DialPool, now: UInt64) -> UInt32 {
         if shelf.awaited > 0 {
-            guard now >= shelf.askedAt + answerNanoseconds else { return 0 }
+            guard now >= shelf.askedAt + Self.answerNanoseconds else { return 0 }
             shelf.awaited = 0
         }
         let wanted = wanted(pool)

@@ -12,7 +12,7 @@ extension UnsafeMutablePointer<LoopState> {
     /// Takes what waits at a listener. A connection without what must come with it is closed, never guessed.
     func acceptAll(_ listener: ListenerPointer) {
         for _ in 0..<Self.acceptsPerTurn {
-            guard !listener.pointee.isClosed, listener.pointee.isWatched else { return }
+            guard !listener.pointee.isClosed, !pointee.isOverloaded else { return }
             let descriptor = clinux_accept(listener.pointee.descriptor)
             guard descriptor >= 0 else {
                 switch errno {
@@ -121,7 +121,7 @@ extension UnsafeMutablePointer<LoopState> {
 
     private func drain(_ deadline: UInt64) {
         pointee.drainDeadline = deadline
-        for listener in pointee.listeners { setWatched(listener, false) }
+        pointee.drainStarted = pointee.now
         var next = pointee.firstTunnel
         while let tunnel = next {
             next = tunnel.pointee.listNext

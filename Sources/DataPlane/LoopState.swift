@@ -63,6 +63,7 @@ struct LoopState: ~Copyable {
     var isOverloaded = false
     var hadNoCredit = false
     var drainDeadline: UInt64?
+    var drainStarted: UInt64 = 0
     var isDrainReported = false
     var isStopped = false
     var random: SplitMix

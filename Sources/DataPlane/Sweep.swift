@@ -48,7 +48,7 @@ extension UnsafeMutablePointer<LoopState> {
     }
 
     func setWatched(_ listener: ListenerPointer, _ isWanted: Bool) {
-        let isWanted = isWanted && !listener.pointee.isClosed && pointee.drainDeadline == nil
+        let isWanted = isWanted && !listener.pointee.isClosed
         guard isWanted != listener.pointee.isWatched else { return }
         listener.pointee.isWatched = isWanted
         if isWanted {
@@ -78,8 +78,9 @@ extension UnsafeMutablePointer<LoopState> {
         while let tunnel = next {
             next = tunnel.pointee.listNext
             guard tunnel.isOpen else { continue }
-            if now >= tunnel.pointee.receivedAt + settings.pingInterval + settings.pingTimeout,
-                tunnel.pointee.flags.contains(.pingSent), now >= tunnel.pointee.pingAt + settings.pingTimeout
+            if pointee.drainDeadline != nil { tunnel.drain() }
+            if tunnel.pointee.flags.contains(.pingSent), now >= tunnel.pointee.pingAt + settings.pingTimeout,
+                now >= tunnel.pointee.receivedAt + settings.pingTimeout
             {
                 tunnel.end(.MESH_REASON_PING_TIMEOUT)
                 continue
@@ -103,8 +104,20 @@ extension UnsafeMutablePointer<LoopState> {
                 tunnel.end(.MESH_REASON_SLOW_PEER)
                 continue
             }
+            noteLoad(tunnel)
             sweepIdle(tunnel, settings, now)
         }
+    }
+
+    /// Tells the other loops that they had better open a tunnel of their own for this key.
+    private func noteLoad(_ tunnel: TunnelPointer) {
+        guard tunnel.isClient else { return }
+        let moved = tunnel.pointee.bytesSent + tunnel.pointee.bytesReceived
+        let isBusy = moved - tunnel.pointee.sweptBytes > Tunnel.busyBytesPerSweep || tunnel.pointee.stalledAt != 0
+        tunnel.pointee.sweptBytes = moved
+        guard isBusy != tunnel.pointee.flags.contains(.busy) else { return }
+        if isBusy { tunnel.pointee.flags.insert(.busy) } else { tunnel.pointee.flags.remove(.busy) }
+        pointee.shared.directory.setBusy(tunnel.pointee.key, isBusy, loop: pointee.index)
     }
 
     private func sweepIdle(_ tunnel: TunnelPointer, _ settings: LoopSettings, _ now: UInt64) {
@@ -164,7 +177,15 @@ extension UnsafeMutablePointer<LoopState> {
     private func judgeDrain() {
         guard let deadline = pointee.drainDeadline else { return }
         if pointee.now >= deadline { closeEverything(.MESH_REASON_DRAIN_DEADLINE) }
-        let isEmpty = pointee.counters.connections == 0 && pointee.firstTunnel == nil
+        // The connect hook knows by now that this proxy drains; what is still in the backlogs is served.
+        if pointee.now >= pointee.drainStarted + 2 * pointee.settings.beatInterval {
+            for listener in pointee.listeners {
+                acceptAll(listener)
+                close(listener)
+            }
+            pointee.listeners = []
+        }
+        let isEmpty = pointee.counters.connections == 0 && pointee.firstTunnel == nil && pointee.listeners.isEmpty
         guard isEmpty, !pointee.isDrainReported else { return }
         pointee.isDrainReported = true
         pointee.reports.append(.drained(loop: pointee.index))

@@ -104,6 +104,8 @@ struct Tunnel: ~Copyable {
     var streamsTotal: UInt64 = 0
     var bytesSent: UInt64 = 0
     var bytesReceived: UInt64 = 0
+    /// The sum of both at the last sweep.
+    var sweptBytes: UInt64 = 0
     var timer: TimerPointer?
     var dirtyNext: TunnelPointer?
     var listPrevious: TunnelPointer?
@@ -112,6 +114,8 @@ struct Tunnel: ~Copyable {
     static let queueBoundStart = 262_144
     static let queueBoundMin = 131_072
     static let queueBoundMax = 1_048_576
+    /// Bytes in a quarter of a second from which on one loop is well used by a tunnel.
+    static let busyBytesPerSweep: UInt64 = 16_777_216
     /// Unsent control frames beyond this mean a peer that does not read.
     static let controlBytesMax = 1_048_576
 

@@ -1,0 +1,211 @@
+import CMeshABI
+import Glibc
+import MeshModel
+import ProxyControl
+import Testing
+
+@testable import DataPlane
+
+/// What happens when something is missing, slow, full or gone.
+@Suite(.serialized) struct TroubleTests {
+    let mesh: TestMesh
+    let server = TestSocket()
+
+    init() throws {
+        mesh = try TestMesh()
+        try server.listen(SocketAddress(mesh.address("server"), 0))
+    }
+
+    private func both(_ change: (inout ProxySettings) -> Void = { _ in }) throws -> (TestNode, TestNode) {
+        (try mesh.start("a", change), try mesh.start("b", change))
+    }
+
+    private func pair(_ a: TestNode) throws -> (client: TestSocket, server: TestSocket) {
+        let client = try a.connect(to: server.local)
+        return (client, try server.accept())
+    }
+
+    @Test func unreachableNodeResetsAtOnceAndIsFoundAgain() throws {
+        defer { mesh.stop() }
+        let a = try mesh.start("a")
+        #expect(try a.connect(to: server.local).errorAtEnd() == ECONNRESET)
+        try a.wait("unreachable") { $0.unreachable.count == 1 }
+        #expect(a.seenNow.opened.first?.reason == .MESH_REASON_TUNNEL_CONNECT_FAILED)
+        #expect(try a.connect(to: server.local).errorAtEnd() == ECONNRESET)
+        try a.wait("second refusal") { $0.opened.last?.reason == .MESH_REASON_ENDPOINT_UNREACHABLE }
+        _ = try mesh.start("b")
+        try a.wait("reachable") { $0.reachable.count == 1 }
+        let (client, accepted) = try pair(a)
+        try client.send("x")
+        #expect(try accepted.receiveText(1) == "x")
+    }
+
+    @Test func lostNodeNeverLooksLikeAnEnd() throws {
+        defer { mesh.stop() }
+        let (a, _) = try both()
+        let (client, accepted) = try pair(a)
+        try accepted.send("partial")
+        #expect(try client.receiveText(7) == "partial")
+        mesh.stop("b")
+        #expect(client.errorAtEnd() == ECONNRESET)
+        #expect(accepted.errorAtEnd() == ECONNRESET)
+    }
+
+    @Test func missingDialSocketEndsTheWaitWithItsName() throws {
+        defer { mesh.stop() }
+        let (a, b) = try both { $0.connectTimeoutMilliseconds = 300 }
+        b.setGivesDialSockets(false)
+        #expect(try a.connect(to: server.local).errorAtEnd() == ECONNRESET)
+        try b.wait("record") { $0.opened.first?.reason == .MESH_REASON_NO_DIAL_SOCKET }
+        b.setGivesDialSockets(true)
+        // What was asked for and did not come is asked for again after a second.
+        usleep(1_700_000)
+        let (client, accepted) = try pair(a)
+        try client.send("x")
+        #expect(try accepted.receiveText(1) == "x")
+    }
+
+    @Test func applicationSeesTheRealClient() throws {
+        defer { mesh.stop() }
+        let (a, b) = try both()
+        let (client, accepted) = try pair(a)
+        try client.send("x")
+        #expect(try accepted.receiveText(1) == "x")
+        #expect(SocketAddress(b.presented[0].client) == SocketAddress(mesh.address("client"), client.local.port))
+    }
+
+    @Test func unknownDestinationIsRefusedByName() throws {
+        defer { mesh.stop() }
+        let (a, _) = try both()
+        #expect(try a.connect(to: SocketAddress(IPAddress(ipv4: 0x0a63_0001), 80)).errorAtEnd() == ECONNRESET)
+        try a.wait("record") { $0.opened.first?.reason == .MESH_REASON_NO_ROUTE }
+        #expect(try a.connect(to: SocketAddress(mesh.address("server"), 15_020)).errorAtEnd() == ECONNRESET)
+        try a.wait("refusal") { $0.opened.last?.reason == .MESH_REASON_PEER_REFUSED }
+    }
+
+    @Test func workloadThatIsGoneTakesItsConnectionsAlong() throws {
+        defer { mesh.stop() }
+        let (a, b) = try both()
+        let (client, accepted) = try pair(a)
+        try client.send("x")
+        #expect(try accepted.receiveText(1) == "x")
+        b.order(.workloadGone(mesh.instance("server")))
+        #expect(client.errorAtEnd() == ECONNRESET)
+        try b.wait("record") { $0.closed.first?.reason == .MESH_REASON_WORKLOAD_GONE }
+    }
+
+    @Test func drainFinishesWhatIsOpen() throws {
+        defer { mesh.stop() }
+        let (a, b) = try both { $0.beatIntervalMilliseconds = 50 }
+        let (client, accepted) = try pair(a)
+        try client.send("x")
+        #expect(try accepted.receiveText(1) == "x")
+        a.order(.drain(deadlineMilliseconds: 5_000))
+        b.order(.drain(deadlineMilliseconds: 5_000))
+        usleep(400_000)
+        #expect(a.beats.last == mesh_listener_state.MESH_LISTENER_DRAINING.rawValue)
+        try accepted.send("still")
+        #expect(try client.receiveText(5) == "still")
+        #expect(!a.seenNow.isDrained)
+        client.close()
+        #expect(accepted.errorAtEnd() == 0)
+        accepted.close()
+        try a.wait("drained") { $0.isDrained }
+        try b.wait("drained") { $0.isDrained }
+    }
+
+    @Test func drainEndsAtItsDeadline() throws {
+        defer { mesh.stop() }
+        let (a, _) = try both { $0.beatIntervalMilliseconds = 50 }
+        let (client, accepted) = try pair(a)
+        try client.send("x")
+        #expect(try accepted.receiveText(1) == "x")
+        a.order(.drain(deadlineMilliseconds: 500))
+        #expect(client.errorAtEnd() == ECONNRESET)
+        try a.wait("drained") { $0.isDrained }
+        #expect(a.seenNow.closed.first?.reason == .MESH_REASON_DRAIN_DEADLINE)
+    }
+
+    @Test func connectionsOutliveMeshd() throws {
+        defer { mesh.stop() }
+        let (a, _) = try both()
+        let (client, accepted) = try pair(a)
+        usleep(400_000)
+        a.dropConnection()
+        try a.wait("second hello") { $0.hellos.count == 2 }
+        let hello = a.seenNow.hellos[1]
+        #expect(hello.listeners.map(\.id) == [1, 2])
+        #expect(hello.principals.contains(mesh.principal("client")))
+        #expect(hello.connections == 1)
+        try client.send("x")
+        #expect(try accepted.receiveText(1) == "x")
+        let (second, acceptedSecond) = try pair(a)
+        try second.send("y")
+        #expect(try acceptedSecond.receiveText(1) == "y")
+    }
+
+    @Test func idleTunnelClosesAndComesBack() throws {
+        defer { mesh.stop() }
+        let (a, _) = try both { $0.idleTunnelTimeoutMilliseconds = 300 }
+        let (client, accepted) = try pair(a)
+        client.close()
+        #expect(accepted.errorAtEnd() == 0)
+        accepted.close()
+        usleep(1_200_000)
+        #expect(a.report().tunnels.isEmpty)
+        let (second, acceptedSecond) = try pair(a)
+        try second.send("y")
+        #expect(try acceptedSecond.receiveText(1) == "y")
+    }
+
+    @Test func fullTunnelGetsACompanion() throws {
+        defer { mesh.stop() }
+        let (a, _) = try both { $0.streamsPerTunnelMax = 10 }
+        var pairs: [(TestSocket, TestSocket)] = []
+        for _ in 0..<30 { pairs.append(try pair(a)) }
+        #expect(a.report().tunnels.filter { $0.isOutbound }.count == 3)
+        for pair in pairs {
+            try pair.0.send("x")
+        }
+        for pair in pairs { #expect(try pair.1.receiveText(1) == "x") }
+    }
+
+    @Test func memoryStaysWithinTheBudget() throws {
+        defer { mesh.stop() }
+        let (a, b) = try both { $0.memoryBudget = 4 << 20 }
+        var stopped: [(TestSocket, TestSocket)] = []
+        let chunk = [UInt8](repeating: 1, count: 1 << 20)
+        for _ in 0..<40 {
+            guard let pair = try? pair(a) else { break }
+            stopped.append(pair)
+            for _ in 0..<30 where pair.0.trySend(chunk) > 0 { usleep(1_000) }
+            #expect(b.report().counters.memoryHeld <= 5 << 20)
+        }
+        for pair in stopped {
+            pair.0.reset()
+            pair.1.reset()
+        }
+        for _ in 0..<100 where b.report().counters.memoryHeld > 0 { usleep(20_000) }
+        #expect(b.report().counters.memoryHeld == 0)
+        let (client, accepted) = try pair(a)
+        try client.send("x")
+        #expect(try accepted.receiveText(1) == "x")
+    }
+
+    @Test func descriptorLimitStopsAcceptingAndRecovers() throws {
+        defer { mesh.stop() }
+        let (a, _) = try both {
+            $0.descriptorsMax = 100
+            $0.beatIntervalMilliseconds = 50
+        }
+        var pairs: [TestSocket] = []
+        for _ in 0..<110 { pairs.append(try a.connect(to: server.local)) }
+        for _ in 0..<200 where a.beats.last != mesh_listener_state.MESH_LISTENER_OVERLOADED.rawValue { usleep(10_000) }
+        #expect(a.beats.last == mesh_listener_state.MESH_LISTENER_OVERLOADED.rawValue)
+        #expect(a.report().counters.descriptors <= 100)
+        for pair in pairs { pair.reset() }
+        pairs = []
+        for _ in 0..<300 where a.beats.last != mesh_listener_state.MESH_LISTENER_SERVING.rawValue { usleep(10_000) }
+        #expect(a.beats.last == mesh_listener_state.MESH_LISTENER_SERVING.rawValue)
+    }
+}
