@@ -2,6 +2,7 @@ import CMeshABI
 import Glibc
 import LinuxIO
 import MeshModel
+import OpenSSLTLS
 import ProxyControl
 import Synchronization
 
@@ -20,6 +21,7 @@ final class ProxyController {
     private var settings: ProxySettings?
     private var snapshot: Snapshot?
     private var identities = IdentityBuilder()
+    private var areIdentitiesNew = false
     private var listeners: [UInt32: ListenerDescription] = [:]
     private var principalNames: [PrincipalID: String] = [:]
     private var unreachable: Set<NodeID> = []
@@ -71,11 +73,19 @@ final class ProxyController {
 
     private func take(_ message: SupervisorMessage, _ descriptors: consuming DescriptorBatch) {
         switch message {
+        case .certificate, .retireCertificate, .trust: break
+        default: postIdentities()
+        }
+        switch message {
         case .welcome(let settings): welcome(settings)
         case .snapshot(_, let length): takeSnapshot(descriptors.takeFirst(), length: length)
-        case .certificate(let certificate): changeIdentities { try $0.add(certificate) }
-        case .retireCertificate(let principal): changeIdentities { try $0.retire(principal) }
-        case .trust(let domain, let bundle): changeIdentities { try $0.setTrust(domain: domain, bundle: bundle) }
+        case .certificate(let certificate):
+            changeIdentities { (builder) throws(TLSSetupError) in try builder.add(certificate) }
+        case .retireCertificate(let principal): changeIdentities { $0.retire(principal) }
+        case .trust(let domain, let bundle):
+            changeIdentities { (builder) throws(TLSSetupError) in
+                try builder.setTrust(domain: domain, bundle: bundle)
+            }
         case .listener(let description): takeListener(description, descriptors.takeFirst())
         case .closeListener(let id):
             listeners[id] = nil
@@ -138,12 +148,23 @@ final class ProxyController {
         }
     }
 
-    private func changeIdentities(_ change: (inout IdentityBuilder) throws -> Void) {
-        do {
-            try change(&identities)
-            shared?.postToAll(.identities(identities.build()))
-        } catch {
+    private func changeIdentities(
+        _ change: (inout IdentityBuilder) throws(TLSSetupError) -> Void
+    ) {
+        do throws(TLSSetupError) { try change(&identities) } catch {
             StandardError.write("proxy: certificate refused: \(error)")
+        }
+        guard !areIdentitiesNew else { return }
+        areIdentitiesNew = true
+        // Certificates come in bursts; what follows them must not overtake them.
+        _ = reactor.schedule(afterMilliseconds: 5) { [weak self] in self?.postIdentities() }
+    }
+
+    private func postIdentities() {
+        guard areIdentitiesNew else { return }
+        areIdentitiesNew = false
+        do throws(TLSSetupError) { shared?.postToAll(.identities(try identities.build())) } catch {
+            StandardError.write("proxy: certificates refused: \(error)")
         }
     }
 

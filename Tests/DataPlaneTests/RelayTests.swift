@@ -78,8 +78,11 @@ import Testing
     @Test func resetOfTheClientReachesTheServer() throws {
         defer { mesh.stop() }
         let (client, accepted) = try pair()
+        // There and back: then both ends know that it is open.
         try client.send("x")
         #expect(try accepted.receiveText(1) == "x")
+        try accepted.send("y")
+        #expect(try client.receiveText(1) == "y")
         client.reset()
         #expect(accepted.errorAtEnd() == ECONNRESET)
         try a.wait("record") { $0.closed.first?.reason == .MESH_REASON_APPLICATION_RESET }

@@ -1,5 +1,6 @@
 import Glibc
 import MeshModel
+import OpenSSLTLS
 import ProxyControl
 
 @testable import DataPlane
@@ -9,6 +10,7 @@ final class TestMesh: @unchecked Sendable {
     static let trustDomain = "test.example"
 
     let tunnelPort: UInt16
+    let authority: TestAuthority
     private(set) var nodes: [String: TestNode] = [:]
 
     init() throws {
@@ -16,6 +18,7 @@ final class TestMesh: @unchecked Sendable {
         let probe = TestSocket()
         try probe.bind(SocketAddress(IPAddress(ipv4: 0x7f00_0001), 0))
         tunnelPort = probe.local.port
+        authority = try TestAuthority(trustDomain: Self.trustDomain)
     }
 
     deinit { stop() }
@@ -86,11 +89,37 @@ final class TestMesh: @unchecked Sendable {
 
     // MARK: certificates
 
-    var trustBundle: [UInt8] { [] }
+    var trustBundle: [UInt8] { authority.bundle }
 
-    func certificates(of node: String) -> [WorkloadCertificate] {
-        Self.workloads.filter { $0.value == node }.map {
-            WorkloadCertificate(principal: principal($0.key), chain: [], key: [])
-        }
+    func certificates(of node: String) throws -> [WorkloadCertificate] {
+        try Self.workloads.filter { $0.value == node }.map { try authority.certificate(principal($0.key)) }
     }
+}
+
+/// Makes certificates for the test mesh.
+final class TestAuthority: Sendable {
+    private let certificate: Certificate
+    private let key: PrivateKey
+    let bundle: [UInt8]
+
+    init(trustDomain: String) throws {
+        key = try PrivateKey.makeP256()
+        certificate = try Certificate.selfSigned(
+            CertificateRequest(
+                subject: .authority(commonName: "root of \(trustDomain)"), notBefore: Self.now - 3_600,
+                notAfter: Self.now + 86_400), key: key)
+        bundle = try certificate.pem()
+    }
+
+    func certificate(_ uri: String) throws -> WorkloadCertificate {
+        guard let principal = Principal(parsing: uri) else { throw TestSocket.Failure(call: uri, code: 0) }
+        let leafKey = try PrivateKey.makeP256()
+        let leaf = try Certificate.signed(
+            CertificateRequest(subject: .workload(principal), notBefore: Self.now - 3_600, notAfter: Self.now + 3_600),
+            key: leafKey, by: certificate, key)
+        return WorkloadCertificate(
+            principal: uri, chain: try leaf.pem(), key: try leafKey.pem().withBytes { Array($0) })
+    }
+
+    private static var now: Int64 { Int64(time(nil)) }
 }

@@ -65,7 +65,7 @@ final class TestNode: @unchecked Sendable {
         settings.trustDomain = TestMesh.trustDomain
         let listener = try SeqpacketSocket.listen(path: controlPath)
         order(.welcome(settings))
-        for certificate in mesh.certificates(of: name) { order(.certificate(certificate)) }
+        for certificate in try mesh.certificates(of: name) { order(.certificate(certificate)) }
         order(.trust(trustDomain: TestMesh.trustDomain, bundle: mesh.trustBundle))
         try giveSnapshot()
         order(
