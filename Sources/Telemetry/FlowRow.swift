@@ -41,6 +41,8 @@ package struct FlowRow: Equatable, Sendable, Decodable {
     package var rttShared = false
     package var retransmits: UInt32 = 0
     package var ageMilliseconds: UInt64 = 0
+    /// Since it ended; 0 while it is open.
+    package var endedMilliseconds: UInt64 = 0
     package var state = State.open
     package var verdict = Verdict.allowed
     package var reason = "none"
@@ -69,6 +71,7 @@ package struct FlowRow: Equatable, Sendable, Decodable {
         case rttMicroseconds = "rtt_us"
         case rttShared = "rtt_shared"
         case ageMilliseconds = "age_ms"
+        case endedMilliseconds = "ended_ms"
         case destinationPid = "destination_pid"
         case destinationCommand = "destination_command"
     }
@@ -99,6 +102,7 @@ extension FlowRow: JSONWritable {
             json.member("rtt_shared", rttShared)
             json.member("retransmits", retransmits)
             json.member("age_ms", ageMilliseconds)
+            json.member("ended_ms", endedMilliseconds)
             json.member("pid", pid)
             json.member("command", command)
             json.member("destination_pid", destinationPid)
@@ -157,6 +161,9 @@ extension FlowRow {
         retransmits = flow.retransmits
         let end = flow.endedNanoseconds == 0 ? now : flow.endedNanoseconds
         ageMilliseconds = end > flow.openedNanoseconds ? (end - flow.openedNanoseconds) / 1_000_000 : 0
+        if flow.endedNanoseconds != 0, now > flow.endedNanoseconds {
+            endedMilliseconds = (now - flow.endedNanoseconds) / 1_000_000
+        }
         switch flow.progress {
         case .open: state = .open
         case .closed: state = .closed

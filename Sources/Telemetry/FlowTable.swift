@@ -63,10 +63,12 @@ package struct FlowTable {
     }
 
     /// Flows that changed (opened, were decided, ended) after `change`, oldest change first, with counters as of the
-    /// last live reading. 0 is the beginning.
-    package func page(changedAfter change: UInt64, limit: Int, now: UInt64) -> FlowPage {
-        var page = FlowPage(next: change, lost: lost)
-        var index = storage.firstIndex(changedAfter: change)
+    /// last live reading. 0 is the beginning. `lost` is what was lost elsewhere.
+    package func page(changedAfter change: UInt64, limit: Int, now: UInt64, lost: UInt64 = 0) -> FlowPage {
+        // A number from before a restart of meshd means nothing here: its reader begins anew.
+        let start = change > storage.newestChange ? 0 : change
+        var page = FlowPage(next: start, lost: self.lost + lost)
+        var index = storage.firstIndex(changedAfter: start)
         while let current = index {
             guard page.flows.count < limit else {
                 page.more = true

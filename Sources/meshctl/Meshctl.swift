@@ -1,4 +1,0 @@
-@main
-enum Meshctl {
-    static func main() {}
-}
