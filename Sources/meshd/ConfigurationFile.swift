@@ -40,6 +40,8 @@ struct ConfigurationFile {
         adminGID = getgrnam(configuration.admin.group).map { $0.pointee.gr_gid }
     }
 
+    var pinDirectory: String { (try? interceptor.pinDirectory) ?? configuration.bpffs }
+
     var interceptor: Interceptor.Configuration {
         get throws {
             var result = Interceptor.Configuration(

@@ -69,7 +69,7 @@ final class Daemon {
             lastGood: resources.lastGoodResources, reactor: reactor
         ) { wiring.daemon?.discovered($0) }
         identity = IdentityFeed(configuration, reactor: reactor, log: log)
-        flows = FlowFeed(log: log)
+        flows = FlowFeed(log: log, kernel: kernel, reactor: reactor) { wiring.daemon?.interceptor.send(.report) }
         wiring.daemon = self
     }
 

@@ -1,25 +1,84 @@
 import Glibc
 import Interception
+import LinuxIO
 import MeshConfig
+import MeshModel
+import ProxyControl
+import Telemetry
 
-/// meshd's log on standard error, one line an event.
+/// meshd's log on standard error: one structured line an event, peer-triggered ones limited by what they say, with a
+/// count of the suppressed.
 final class DaemonLog {
-    private let level: Configuration.LogLevel
+    private let level: Telemetry.LogLevel
+    private let format: Telemetry.LogFormat
+    private let node: String
+    private var limiter = LogLimiter()
 
-    init(_ configuration: Configuration.Log, node: String) { level = configuration.level }
+    init(_ configuration: Configuration.Log, node: String) {
+        level = Telemetry.LogLevel(rawValue: configuration.level.rawValue) ?? .info
+        format = configuration.format == .json ? .json : .text
+        self.node = node
+    }
 
-    func error(_ text: String) { write("error", text) }
-    func warning(_ text: String) { write("warn", text) }
-    func info(_ text: String) { write("info", text) }
+    var suppressedTotal: UInt64 { limiter.suppressedTotal }
+
+    func error(_ text: String) { write(.error, text) }
+    func warning(_ text: String) { write(.warn, text) }
+    func info(_ text: String) { write(.info, text) }
 
     func take(_ report: InterceptionReport) {
         switch report.level {
-        case .debug: break
-        case .info: info(report.text)
-        case .warning: warning(report.text)
-        case .error: error(report.text)
+        case .debug: write(.debug, report.text)
+        case .info: write(.info, report.text)
+        case .warning: write(.warn, report.text)
+        case .error: write(.error, report.text)
         }
     }
 
-    private func write(_ level: String, _ text: String) { Meshd.complain("level=\(level) msg=\"\(text)\"") }
+    /// A connect() that the kernel side refused.
+    func refusal(_ flow: KernelFlowEvent) {
+        limited(
+            "connect refused", key: "connect \(flow.reason.name) \(flow.workload.rawValue)",
+            [
+                ("reason", flow.reason.name), ("workload", "\(flow.workload.rawValue)"),
+                ("destination", "\(flow.destination)"), ("pid", "\(flow.pid)"), ("command", flow.command),
+            ])
+    }
+
+    /// A captured connection or a stream that the proxy refused.
+    func refusal(_ opened: ConnectionOpened) {
+        limited(
+            "connection refused", key: "connection \(opened.reason.name) \(opened.sourcePrincipal)",
+            [
+                ("reason", opened.reason.name), ("source", opened.sourcePrincipal),
+                ("destination", opened.destinationPrincipal), ("authority", "\(opened.originalDestination)"),
+            ])
+    }
+
+    /// A tunnel peer that was turned away.
+    func refusal(_ peer: PeerRefusal) {
+        limited(
+            "peer refused", key: "peer \(peer.reason.name) \(peer.peer.address)",
+            [
+                ("reason", peer.reason.name), ("peer", "\(peer.peer)"), ("principal", peer.principal),
+                ("subject", peer.subject),
+            ])
+    }
+
+    // MARK: private
+
+    private func limited(_ message: String, key: String, _ fields: [(key: String, value: String)]) {
+        let now = BootClock.nanoseconds()
+        guard case .write(let suppressed) = limiter.admit(key, now: now) else { return }
+        write(.warn, message, suppressed > 0 ? fields + [("suppressed", "\(suppressed)")] : fields)
+    }
+
+    private func write(
+        _ level: Telemetry.LogLevel, _ message: String, _ fields: [(key: String, value: String)] = []
+    ) {
+        guard level <= self.level else { return }
+        let line = LogLine(level, message, [("node", node)] + fields)
+        let text = Array(line.text(format: format, wallMilliseconds: WallClock.milliseconds()).utf8)
+        _ = Glibc.write(STDERR_FILENO, text, text.count)
+    }
 }

@@ -1,12 +1,146 @@
 import CMeshABI
+import Interception
+import LinuxIO
 import MeshModel
 import ProxyControl
+import Telemetry
 
+/// Feeds the flow table from both sides: the kernel's events and the proxy's messages. It keeps the last report of the
+/// proxy's own figures too.
 final class FlowFeed {
-    var snapshot: Snapshot?
-    init(log: DaemonLog) {}
-    func take(_ event: mesh_event) {}
-    func take(_ message: ProxyMessage) {}
-    func proxyConnected() {}
-    func proxyEnded() {}
+    var table = FlowTable()
+    private(set) var counters = ProxyCounters()
+    private(set) var tunnels: [TunnelStatus] = []
+    /// Over all proxies since meshd started.
+    private(set) var proxyReasons = ContinuedSums()
+    private(set) var proxySnapshotVersion: UInt64 = 0
+    private let log: DaemonLog
+    private let kernel: NodeKernel
+    private let askProxy: () -> Void
+    private var timers: [Reactor.TimerID] = []
+    private var hasSwept = false
+
+    /// What `meshctl top` can show as fresh.
+    private static let sweepMilliseconds: UInt64 = 1_000
+
+    var snapshot: Snapshot? {
+        didSet { table.names = snapshot.map { FlowNames($0) } }
+    }
+
+    init(log: DaemonLog, kernel: NodeKernel, reactor: Reactor, askProxy: @escaping () -> Void) {
+        self.log = log
+        self.kernel = kernel
+        self.askProxy = askProxy
+        timers.append(
+            reactor.schedule(afterMilliseconds: Self.sweepMilliseconds, every: Self.sweepMilliseconds) {
+                [weak self] in self?.refresh()
+            })
+    }
+
+    func take(_ event: mesh_event) {
+        guard let flow = KernelFlowEvent(event, isLive: false) else { return }
+        if flow.kind == .refused { log.refusal(flow) }
+        table.record(flow)
+    }
+
+    func take(_ message: ProxyMessage) {
+        let now = BootClock.nanoseconds()
+        switch message {
+        case .opened(let list):
+            for opened in list {
+                if !opened.allowed { log.refusal(opened) }
+                table.record(ProxyFlowOpened(opened))
+            }
+        case .closed(let list):
+            for closed in list { table.record(ProxyFlowClosed(closed)) }
+        case .refused(let list):
+            for refusal in list {
+                log.refusal(refusal)
+                table.recordPeerRefusal(
+                    refusal.reason, peer: refusal.peer, principal: refusal.principal, now: now)
+            }
+        case .tunnels(let list): take(list)
+        case .counters(let counters):
+            self.counters = counters
+            proxyReasons.report(counters.reasons)
+        case .snapshotInUse(let version): proxySnapshotVersion = version
+        case .nodeUnreachable(let node, let code, let reason):
+            log.warning("node \(name(node)) is unreachable (errno \(code), \(reason.name)); connects are refused")
+        case .nodeReachable(let node): log.info("node \(name(node)) is reachable again")
+        case .hello, .needDialSockets, .drained: break
+        }
+    }
+
+    func proxyConnected() { proxyReasons.processEnded() }
+
+    func proxyEnded() {
+        table.proxyEnded(now: BootClock.nanoseconds())
+        (counters, tunnels, proxySnapshotVersion) = (ProxyCounters(), [], 0)
+    }
+
+    // MARK: private
+
+    private func take(_ list: [TunnelStatus]) {
+        tunnels = list
+        for tunnel in list {
+            table.recordTunnel(
+                tunnel.id, rttMicroseconds: tunnel.rttMicroseconds, retransmits: tunnel.retransmits)
+        }
+        table.keepTunnels(Set(list.map(\.id)))
+    }
+
+    private func refresh() {
+        askProxy()
+        let now = BootClock.nanoseconds()
+        table.beginSweep(now: now)
+        do {
+            try kernel.readLiveFlows { event in
+                if let flow = KernelFlowEvent(event, isLive: true) { table.record(flow, addsUnknown: !hasSwept) }
+            }
+            hasSwept = true
+            table.endSweep(now: BootClock.nanoseconds())
+        } catch {
+            log.error("live flows are not read: \(error)")
+        }
+        table.expire(now: BootClock.nanoseconds())
+    }
+
+    private func name(_ node: NodeID) -> String { snapshot?.node(node)?.name ?? "#\(node.rawValue)" }
+}
+
+extension ProxyFlowOpened {
+    init(_ opened: ConnectionOpened) {
+        let direction: FlowDirection =
+            switch opened.direction {
+            case .outbound: .outbound
+            case .inbound: .inbound
+            case .local: .local
+            }
+        self.init(
+            id: opened.id, direction: direction, cookie: opened.cookie, source: opened.source,
+            originalDestination: opened.originalDestination)
+        dialCookie = opened.dialCookie
+        sourceWorkload = opened.sourceWorkload
+        destinationWorkload = opened.destinationWorkload
+        service = opened.service
+        sourcePrincipal = opened.sourcePrincipal
+        destinationPrincipal = opened.destinationPrincipal
+        peerNode = opened.peerNode
+        tunnel = opened.tunnel
+        allowed = opened.allowed
+        reason = opened.reason
+        openedNanoseconds = opened.openedNanoseconds
+    }
+}
+
+extension ProxyFlowClosed {
+    init(_ closed: ConnectionClosed) {
+        self.init(id: closed.id)
+        bytesSent = closed.bytesSent
+        bytesReceived = closed.bytesReceived
+        reason = closed.reason
+        connectMicroseconds = closed.connectMicroseconds
+        firstByteMicroseconds = closed.firstByteMicroseconds
+        closedNanoseconds = closed.closedNanoseconds
+    }
 }

@@ -1,0 +1,70 @@
+import AdminAPI
+import Interception
+import MeshModel
+
+/// `meshctl check`: each line holds, or names what to do.
+enum DaemonChecks {
+    static func all(_ daemon: Daemon, _ status: NodeStatus) -> [CheckFact] {
+        [
+            CheckFact("the kernel programs are attached and pinned", .passed, detail: daemon.file.pinDirectory),
+            resources(status), localNode(daemon),
+            CheckFact(
+                "the proxy is connected and has the snapshot", status.ready ? .passed : .failed,
+                detail: status.readyReason,
+                fix: status.ready ? "" : "see meshd's log; the proxy's user must be able to execute meshd"),
+            certificates(daemon), reachable(daemon, status), workloads(daemon), losses(status),
+        ]
+    }
+
+    // MARK: private
+
+    private static func resources(_ status: NodeStatus) -> CheckFact {
+        let name = "the resource files are without errors"
+        guard let first = status.resourceErrors.first else {
+            return CheckFact(name, .passed, detail: "\(status.resourceFiles) files")
+        }
+        return CheckFact(name, .failed, detail: first, fix: "mend the file; until then the last good state is in force")
+    }
+
+    private static func localNode(_ daemon: Daemon) -> CheckFact {
+        let node = daemon.file.configuration.node
+        let isThere = daemon.source.status.resources.nodes.contains { $0.name == node }
+        return CheckFact(
+            "this node has a Node resource", isThere ? .passed : .failed, detail: node,
+            fix: isThere ? "" : "add a Node resource named \(node) with its tunnel addresses")
+    }
+
+    private static func certificates(_ daemon: Daemon) -> CheckFact {
+        let name = "every local workload has a valid certificate"
+        let bad = daemon.identity.rows.filter { $0.state != .valid }
+        guard let first = bad.first else { return CheckFact(name, .passed) }
+        let detail = "\(first.principal): \(first.state.rawValue)\(first.problem.isEmpty ? "" : ", \(first.problem)")"
+        return CheckFact(
+            name, bad.allSatisfy { $0.state == .expiring } ? .warning : .failed, detail: detail,
+            fix: "meshctl ca issue, into \(daemon.file.configuration.certificatesDirectory)")
+    }
+
+    private static func reachable(_ daemon: Daemon, _ status: NodeStatus) -> CheckFact {
+        let name = "no peer node is known to be unreachable"
+        guard let problem = status.problems.first(where: { $0.contains("can't be reached") }) else {
+            return CheckFact(name, .passed)
+        }
+        return CheckFact(
+            name, .warning, detail: problem, fix: "check that meshd runs there and that its tunnel port is open")
+    }
+
+    private static func workloads(_ daemon: Daemon) -> CheckFact {
+        let name = "every running workload can be captured"
+        let problems = daemon.interceptor.currentProblems
+        guard let first = problems.first else {
+            return CheckFact(name, .passed, detail: "\(daemon.interceptor.runningInstances.count) running")
+        }
+        return CheckFact(name, .failed, detail: first, fix: "see the workload's selector and cgroup")
+    }
+
+    private static func losses(_ status: NodeStatus) -> CheckFact {
+        CheckFact(
+            "no event was lost", status.lostEvents == 0 ? .passed : .warning, detail: "\(status.lostEvents) lost",
+            fix: status.lostEvents == 0 ? "" : "flows and metrics miss that many; see meshd_events_lost_total")
+    }
+}

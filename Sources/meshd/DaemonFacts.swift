@@ -1,0 +1,128 @@
+import AdminAPI
+import Glibc
+import Interception
+import LinuxIO
+import MeshModel
+import ProxyControl
+import Telemetry
+
+/// Answers the admin socket and the scrapers from what the daemon's parts know. Reads only.
+final class DaemonFacts: AdminBackend {
+    private unowned let daemon: Daemon
+    private let startedNanoseconds = BootClock.nanoseconds()
+
+    init(_ daemon: Daemon) { self.daemon = daemon }
+
+    var node: String { daemon.file.configuration.node }
+    var daemonSnapshot: Snapshot? { daemon.resources.snapshot }
+    var tunnelList: [TunnelStatus] { daemon.flows.tunnels }
+
+    func unreachableReason(_ node: NodeID) -> String {
+        daemon.interceptor.unreachableNodes[node].map { String(cString: strerror($0)) } ?? ""
+    }
+
+    private var kernelReasons: [UInt64] { (try? daemon.kernel.counters()) ?? [] }
+
+    /// Ready: connections of this node's workloads can be carried.
+    func readiness() -> (ready: Bool, reason: String) {
+        guard let snapshot = daemonSnapshot else { return (false, "no snapshot: \(daemon.resources.problem ?? "nothing read yet")") }
+        guard daemon.interceptor.isProxyConnected else { return (false, "the proxy is not connected") }
+        guard daemon.flows.proxySnapshotVersion > 0 else { return (false, "the proxy has no snapshot yet") }
+        guard snapshot.node(snapshot.localNode) != nil else {
+            return (false, "there is no Node resource named \(node)")
+        }
+        return (true, "ready")
+    }
+
+    func metrics() -> [UInt8] {
+        var metrics = NodeMetrics()
+        let discovery = daemon.source.status
+        let counters = daemon.flows.counters
+        metrics.version = Meshd.version
+        metrics.node = node
+        metrics.isReady = readiness().ready
+        metrics.snapshotVersion = daemonSnapshot?.version ?? 0
+        metrics.localWorkloads = UInt64(daemon.interceptor.runningInstances.count)
+        metrics.resourceErrors = UInt64(discovery.problems.count { $0.severity == .error })
+        metrics.resourceReadsFailed = discovery.failedReadings
+        metrics.kernelReasons = kernelReasons
+        metrics.proxyReasons = daemon.flows.proxyReasons.totals
+        metrics.proxyRecordsLost = counters.recordsLost
+        metrics.logLinesSuppressed = daemon.log.suppressedTotal
+        metrics.certificates = daemon.identity.rows.filter { $0.notAfter > 0 }
+            .map { .init(principal: $0.principal, notAfter: $0.notAfter) }
+        metrics.trustBundleNotAfter = daemon.identity.trustBundleNotAfter
+        metrics.proxy.isRunning = daemon.interceptor.isProxyConnected
+        metrics.proxy.isOverloaded = counters.isOverloaded
+        metrics.proxy.restarts = UInt64(max(0, daemon.interceptor.proxyStarts - 1))
+        metrics.proxy.connections = UInt64(counters.connections)
+        metrics.proxy.connectionsTotal = counters.connectionsTotal
+        metrics.proxy.tunnels = UInt64(counters.tunnels)
+        metrics.proxy.tunnelsTotal = counters.tunnelsTotal
+        metrics.proxy.handshakesTotal = counters.handshakesTotal
+        metrics.proxy.memoryHeldBytes = counters.memoryHeld
+        metrics.proxy.memoryBudgetBytes = counters.memoryBudget
+        metrics.proxy.descriptors = UInt64(counters.descriptors)
+        metrics.proxy.descriptorsMax = UInt64(counters.descriptorsMax)
+        metrics.proxy.bytesToTunnels = counters.bytesToTunnels
+        metrics.proxy.bytesFromTunnels = counters.bytesFromTunnels
+        return MetricsPage.bytes(metrics, daemon.flows.table)
+    }
+
+    func status() -> NodeStatus {
+        var status = NodeStatus()
+        let discovery = daemon.source.status
+        let state = readiness()
+        status.node = node
+        status.trustDomain = daemon.file.configuration.trustDomain
+        status.version = Meshd.version
+        status.pid = getpid()
+        status.ready = state.ready
+        status.readyReason = state.ready ? "" : state.reason
+        status.uptimeSeconds = (BootClock.nanoseconds() - startedNanoseconds) / 1_000_000_000
+        status.snapshotVersion = daemonSnapshot?.version ?? 0
+        status.resourceFiles = discovery.fileCount
+        status.resourceErrors = discovery.problems.filter { $0.severity == .error }.map(\.description)
+        status.kernelProgramsAttached = true
+        status.proxyPid = daemon.interceptor.proxyPID ?? 0
+        status.proxyRestarts = UInt64(max(0, daemon.interceptor.proxyStarts - 1))
+        status.proxySnapshotVersion = daemon.flows.proxySnapshotVersion
+        status.proxyOverloaded = daemon.flows.counters.isOverloaded
+        status.workloads = daemonSnapshot?.allWorkloads.count ?? 0
+        status.services = daemonSnapshot?.allServices.count ?? 0
+        status.nodes = daemonSnapshot?.allNodes.count ?? 0
+        status.tunnels = Int(daemon.flows.counters.tunnels)
+        status.connections = Int(daemon.flows.counters.connections)
+        status.lostEvents = lostEvents
+        status.problems = problems
+        return status
+    }
+
+    func flows(changedAfter change: UInt64, limit: Int) -> FlowPage {
+        daemon.flows.table.page(changedAfter: change, limit: limit, now: BootClock.nanoseconds())
+    }
+
+    func certificates() -> [CertificateRow] { daemon.identity.rows }
+    func records(limit: Int) -> [[UInt8]] { [] }
+    func checks() -> [CheckFact] { DaemonChecks.all(daemon, status()) }
+
+    // MARK: private
+
+    private var lostEvents: UInt64 {
+        let number = Int(Reason.MESH_REASON_EVENT_LOST.rawValue)
+        let counters = kernelReasons
+        return (number < counters.count ? counters[number] : 0) + daemon.flows.table.lost
+            + daemon.flows.counters.recordsLost
+    }
+
+    private var problems: [String] {
+        var problems = daemon.interceptor.currentProblems
+        if let problem = daemon.resources.problem { problems.append(problem) }
+        problems += daemon.identity.problems
+        for (id, code) in daemon.interceptor.unreachableNodes {
+            let name = daemonSnapshot?.node(id)?.name ?? "#\(id.rawValue)"
+            problems.append("node \(name) can't be reached: \(String(cString: strerror(code)))")
+        }
+        return problems.sorted()
+    }
+}
