@@ -83,7 +83,7 @@ let package = Package(
             name: "meshd",
             dependencies: [
                 "Interception", "DataPlane", "MeshIdentity", "MeshDiscovery", "AdminAPI", "MeshConfig", "MeshModel",
-                "BPFRuntime",
+                "OpenSSLTLS",
                 "MeshPolicy", "Telemetry", "ProxyControl", "LinuxIO", "CLinux", "CMeshABI",
             ],
             swiftSettings: strict),

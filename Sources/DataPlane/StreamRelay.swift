@@ -250,8 +250,9 @@ extension UnsafeMutablePointer<LoopState> {
         guard !stream.isDead, !stream.pointee.flags.contains(.broken) else { return }
         var written = 0
         if stream.pointee.held.isEmpty && stream.pointee.flags.contains(.writable) {
-            repeat { written = writev(stream.pointee.descriptor, pointee.batch.baseAddress, Int32(count)) } while
-                written < 0 && errno == EINTR
+            repeat {
+                written = writev(stream.pointee.descriptor, pointee.batch.baseAddress, Int32(count))
+            } while written < 0 && errno == EINTR
             if written < 0 {
                 guard errno == EAGAIN else { return stream.writeFailed() }
                 written = 0

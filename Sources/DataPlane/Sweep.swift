@@ -200,7 +200,9 @@ extension UnsafeMutablePointer<LoopState> {
         while let end = pointee.firstRelayEnd { end.endBoth(reason) }
         while let tunnel = pointee.firstTunnel {
             if tunnel.isOpen {
-                if !tunnel.pointee.flags.contains(.drained) { tunnel.queueGoAway(tunnel.pointee.peerStreams.highest, nil) }
+                if !tunnel.pointee.flags.contains(.drained) {
+                    tunnel.queueGoAway(tunnel.pointee.peerStreams.highest, nil)
+                }
                 tunnel.pump()
             }
             tunnel.end(.MESH_REASON_NONE)

@@ -245,7 +245,8 @@ extension UnsafeMutablePointer<Tunnel> {
                 if isIdle(fragment.streamID) { fail(.protocolError) }
                 return
             }
-            return stream.answerCame(pointee.responseReader.finish(endsStream: fragment.endsStream), fragment.endsStream)
+            return stream.answerCame(
+                pointee.responseReader.finish(endsStream: fragment.endsStream), fragment.endsStream)
         }
         if let stream = pointee.table.find(fragment.streamID) {
             stream.perform(stream.pointee.state.event(.trailers))

@@ -88,8 +88,9 @@ extension UnsafeMutablePointer<Tunnel> {
         let loop = pointee.loop
         let (vectors, room) = describe(target, wanted: wanted, payload: payload)
         var count = 0
-        repeat { count = readv(stream.pointee.descriptor, loop.pointee.vectors.baseAddress, Int32(vectors)) } while
-            count < 0 && errno == EINTR
+        repeat {
+            count = readv(stream.pointee.descriptor, loop.pointee.vectors.baseAddress, Int32(vectors))
+        } while count < 0 && errno == EINTR
         if count > 0 { return sent(stream, count, of: room, at: target, payload: payload) }
         if count < 0 && errno == EAGAIN {
             stream.pointee.flags.remove(.readable)

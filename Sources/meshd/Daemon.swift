@@ -68,7 +68,7 @@ final class Daemon {
             directory: configuration.resourcesDirectory, localNode: configuration.node,
             lastGood: resources.lastGoodResources, reactor: reactor
         ) { wiring.daemon?.discovered($0) }
-        identity = IdentityFeed(configuration, reactor: reactor, log: log)
+        identity = try IdentityFeed(configuration, reactor: reactor, log: log)
         flows = FlowFeed(log: log, kernel: kernel, reactor: reactor) { wiring.daemon?.interceptor.send(.report) }
         wiring.daemon = self
     }

@@ -1,5 +1,7 @@
 import AdminAPI
 import Interception
+import MeshConfig
+import MeshDiscovery
 import MeshModel
 
 /// `meshctl check`: each line holds, or names what to do.

@@ -1,7 +1,10 @@
 import AdminAPI
+import CMeshABI
 import Glibc
 import Interception
 import LinuxIO
+import MeshConfig
+import MeshDiscovery
 import MeshModel
 import ProxyControl
 import Telemetry
@@ -25,7 +28,9 @@ final class DaemonFacts: AdminBackend {
 
     /// Ready: connections of this node's workloads can be carried.
     func readiness() -> (ready: Bool, reason: String) {
-        guard let snapshot = daemonSnapshot else { return (false, "no snapshot: \(daemon.resources.problem ?? "nothing read yet")") }
+        guard let snapshot = daemonSnapshot else {
+            return (false, "no snapshot: \(daemon.resources.problem ?? "nothing read yet")")
+        }
         guard daemon.interceptor.isProxyConnected else { return (false, "the proxy is not connected") }
         guard daemon.flows.proxySnapshotVersion > 0 else { return (false, "the proxy has no snapshot yet") }
         guard snapshot.node(snapshot.localNode) != nil else {

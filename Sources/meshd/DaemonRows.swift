@@ -2,6 +2,7 @@ import AdminAPI
 import Interception
 import LinuxIO
 import MeshModel
+import ProxyControl
 
 // The lists of the admin socket: what the snapshot says, with what is known of it now.
 extension DaemonFacts {

@@ -1,6 +1,7 @@
 // The executable of both roles. `meshd` composes the features and holds no mechanism of its own; `meshd proxy` is
 // DataPlane, `meshd socket-maker` a part of Interception: they share one file so that an upgrade replaces all at once.
 
+import DataPlane
 import Glibc
 import Interception
 import LinuxIO
@@ -50,11 +51,11 @@ enum Meshd {
     }
 
     private static func proxy(_ arguments: ArraySlice<String>) -> Int32 {
-        guard arguments.count == 2, arguments.first == "--control", arguments.last != nil else {
+        guard arguments.count == 2, arguments.first == "--control", let path = arguments.last else {
             complain(usage)
             return 2
         }
-        return 1
+        return Proxy.run(controlPath: path)
     }
 
     /// Only meshd starts it, with the control socket as descriptor 3.

@@ -118,7 +118,9 @@ import Testing
         }
         let down = TestThread { try? accepted.send(payload) }
         let echo = TestThread {
-            if let got = try? client.receive(exactly: payload.count) { #expect(got == payload) } else {
+            if let got = try? client.receive(exactly: payload.count) {
+                #expect(got == payload)
+            } else {
                 Issue.record("the download broke")
             }
         }

@@ -71,7 +71,8 @@ final class TestMesh: @unchecked Sendable {
 
     func snapshot(for node: String) throws -> Snapshot {
         var builder = SnapshotBuilder(localNode: node, trustDomain: Self.trustDomain)
-        var resources = ResourceSet(nodes: ["a", "b"].map { NodeResource(name: $0, tunnelAddresses: [tunnelAddress($0)]) })
+        var resources = ResourceSet(
+            nodes: ["a", "b"].map { NodeResource(name: $0, tunnelAddresses: [tunnelAddress($0)]) })
         var instances: [LocalInstance] = []
         for (name, home) in Self.workloads.sorted(by: { $0.key < $1.key }) {
             resources.workloads.append(
