@@ -1,4 +1,3 @@
-import BPFRuntime
 import Glibc
 import Interception
 import LinuxIO
@@ -13,9 +12,7 @@ enum Uninstaller {
                 executable: "", controlDirectory: file.configuration.runtimeDirectory + "/proxy", uid: file.proxyUID,
                 gid: file.proxyGID, cgroup: file.cgroups.proxy, hierarchy: file.hierarchy)
             // Capture ends first: from here on the workloads' connections are plain, no longer refused.
-            for entry in (try? TextFile.list(layouts)) ?? [] where entry.isDirectory {
-                try KernelPrograms.uninstall(pinDirectory: "\(layouts)/\(entry.name)")
-            }
+            try NodeKernel.uninstall(file.interceptor)
             rmdir(layouts)
             rmdir("\(file.configuration.bpffs)/culvert")
             ProxySupervisor(
