@@ -17,7 +17,7 @@ struct ConnectionState: ~Copyable {
     let descriptor: Int32
     var output = CiphertextQueue()
     var transport = Transport.open
-    /// Bytes seen of the first record's header: content type handshake, version 3.x.
+    /// Bytes seen of the first record's content type and version.
     var headerBytesSeen = 0
     var isPlaintext = false
     /// What a callback found against the peer.
@@ -74,10 +74,10 @@ struct ConnectionState: ~Copyable {
         }
     }
 
-    /// The first two bytes of a TLS connection are always 22, 3 (RFC 8446 section 5.1).
+    /// A record begins with its content type, 20 to 24, and 3 (RFC 8446 section 5.1); the first one may be an alert.
     private mutating func inspect(_ bytes: UnsafeRawBufferPointer) {
         for byte in bytes.prefix(2 - headerBytesSeen) {
-            if byte != (headerBytesSeen == 0 ? 22 : 3) { isPlaintext = true }
+            if !(headerBytesSeen == 0 ? (20...24).contains(byte) : byte == 3) { isPlaintext = true }
             headerBytesSeen += 1
         }
     }

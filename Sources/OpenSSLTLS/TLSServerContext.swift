@@ -8,8 +8,13 @@ package final class TLSServerContext: @unchecked Sendable {
     private let identities: [String: TLSIdentity]
     let context: OpaquePointer
 
-    package init(identities: [TLSIdentity]) throws(TLSSetupError) {
-        self.identities = Dictionary(identities.map { ($0.serverName, $0) }) { _, latest in latest }
+    package convenience init(identities: [TLSIdentity]) throws(TLSSetupError) {
+        try self.init(answers: Dictionary(identities.map { ($0.serverName, $0) }) { _, latest in latest })
+    }
+
+    /// By server name.
+    init(answers: [String: TLSIdentity]) throws(TLSSetupError) {
+        identities = answers
         context = try TLSContext.make(trust: nil)
     }
 
@@ -64,9 +69,9 @@ func selectApplicationProtocol(
 func selectIdentity(
     _ ssl: OpaquePointer?, _ alert: UnsafeMutablePointer<Int32>?, _ argument: UnsafeMutableRawPointer?
 ) -> Int32 {
-    guard let state = connectionState(of: ssl) else { return SSL_TLSEXT_ERR_ALERT_FATAL }
     // A client gets the call too, when its server acknowledges the name.
-    guard state.pointee.role == .server else { return SSL_TLSEXT_ERR_OK }
+    guard SSL_is_server(ssl) == 1 else { return SSL_TLSEXT_ERR_OK }
+    guard let state = connectionState(of: ssl) else { return SSL_TLSEXT_ERR_ALERT_FATAL }
     let identity: TLSIdentity?
     if let name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) {
         state.pointee.serverName = String(cString: name)

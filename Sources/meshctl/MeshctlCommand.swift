@@ -13,7 +13,8 @@ struct MeshctlCommand: ParsableCommand {
         subcommands: [
             StatusCommand.self, CheckCommand.self, TopCommand.self, FlowsCommand.self, ServicesCommand.self,
             WorkloadsCommand.self, NodesCommand.self, TunnelsCommand.self, CertificatesCommand.self,
-            ConfigurationCommand.self, VersionCommand.self, CompletionCommand.self,
+            CertificateAuthorityCommand.self, ConfigurationCommand.self, VersionCommand.self,
+            CompletionCommand.self,
         ])
 
     @OptionGroup var daemon: DaemonOptions
