@@ -7,6 +7,7 @@
 import CLinux
 import Glibc
 package import LinuxIO
+import OpenSSLTLS
 
 /// A proxy process, or, in tests, a proxy inside one.
 package final class Proxy {
@@ -45,7 +46,9 @@ package final class Proxy {
     /// What `meshd proxy` is. Returns the exit status.
     package static func run(controlPath: String) -> Int32 {
         Hardening.prepare()
-        do throws(IOError) {
+        do {
+            // Everything that the library would load later: nothing can be opened then.
+            try TLSLibrary.prepare()
             try Proxy(controlPath: controlPath).run()
             return 0
         } catch {

@@ -170,7 +170,9 @@ final class ProxyController {
 
     private func takeListener(_ description: ListenerDescription, _ descriptor: consuming FileDescriptor?) {
         guard let shared, let descriptor = descriptor, !loops.isEmpty else { return }
-        listeners[description.id] = description
+        if listeners.updateValue(description, forKey: description.id) != nil {
+            shared.postToAll(.closeListener(id: description.id))
+        }
         shared.descriptors.add()
         loops[Int(description.loop) % loops.count].mailbox.post(
             .listener(description, descriptor: descriptor.release()))

@@ -288,7 +288,10 @@ extension UnsafeMutablePointer<LoopState> {
         pointee.openings.give(opening)
     }
 
+    /// The watch goes first: whoever passed the socket may still hold a copy, and as long as one is open the kernel
+    /// would go on to report it with a pointer to a record that is gone.
     func close(_ descriptor: Int32, resets: Bool) {
+        unwatch(descriptor)
         if resets { clinux_close_with_reset(descriptor) } else { _ = Glibc.close(descriptor) }
         pointee.shared.descriptors.remove()
     }

@@ -205,7 +205,9 @@ extension UnsafeMutablePointer<LoopState> {
     func nodeFailed(_ node: NodeID, key: TunnelKey, errno code: Int32, _ reason: Reason) {
         var trouble = pointee.nodes[node] ?? NodeTrouble(key: key, pause: NodeTrouble.pauseFirst, nextProbe: 0)
         if pointee.nodes[node] == nil {
-            pointee.reports.append(.nodeUnreachable(node, errno: code, reason))
+            // What a connect() to a dead host gives: the connect hook will give it to applications.
+            let known = [ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH].contains(code)
+            pointee.reports.append(.nodeUnreachable(node, errno: known ? code : EHOSTUNREACH, reason))
         } else {
             trouble.pause = min(trouble.pause * 2, NodeTrouble.pauseMax)
         }

@@ -53,7 +53,7 @@ extension UnsafeMutablePointer<Tunnel> {
         let used = parse(UnsafeRawBufferPointer(rebasing: input[..<filled]))
         if isDead { return }
         keepCarry(UnsafeRawBufferPointer(rebasing: input[used..<filled]))
-        if let failure { end(failure.reason) }
+        if let failure { end(failure.isConnectionLoss ? .MESH_REASON_TUNNEL_LOST : failure.reason) }
     }
 
     /// Returns how many bytes were used up.

@@ -2,6 +2,7 @@ import Glibc
 import MeshModel
 import OpenSSLTLS
 import ProxyControl
+import Synchronization
 
 @testable import DataPlane
 
@@ -9,15 +10,15 @@ import ProxyControl
 final class TestMesh: @unchecked Sendable {
     static let trustDomain = "test.example"
 
-    let tunnelPort: UInt16
+    let tunnelPort: UInt16 = 25_008
+    /// Each mesh of each test process has loopback addresses of its own.
+    private let network: UInt32
+    private static let serial = Atomic<UInt32>(UInt32(truncatingIfNeeded: getpid()) << 6)
     let authority: TestAuthority
     private(set) var nodes: [String: TestNode] = [:]
 
     init() throws {
-        // A port that is free on loopback now.
-        let probe = TestSocket()
-        try probe.bind(SocketAddress(IPAddress(ipv4: 0x7f00_0001), 0))
-        tunnelPort = probe.local.port
+        network = Self.serial.add(1, ordering: .relaxed).newValue
         authority = try TestAuthority(trustDomain: Self.trustDomain)
     }
 
@@ -44,7 +45,11 @@ final class TestMesh: @unchecked Sendable {
 
     // MARK: who is where
 
-    func tunnelAddress(_ node: String) -> IPAddress { IPAddress(ipv4: node == "a" ? 0x7f0a_0001 : 0x7f0a_0002) }
+    func tunnelAddress(_ node: String) -> IPAddress { loopback(node == "a" ? 1 : 2) }
+
+    private func loopback(_ host: UInt32) -> IPAddress {
+        IPAddress(ipv4: 0x7f80_0000 | (network & 0xffff) << 4 | host)
+    }
 
     static let workloads = ["client": "a", "near": "a", "server": "b", "other": "b"]
 
@@ -52,9 +57,9 @@ final class TestMesh: @unchecked Sendable {
         switch workload {
         // Nobody dials it, so it may be one that can be presented.
         case "client": IPAddress(ipv4: 0x0a0b_0001)
-        case "near": IPAddress(ipv4: 0x7f0b_0002)
-        case "server": IPAddress(ipv4: 0x7f0c_0001)
-        default: IPAddress(ipv4: 0x7f0c_0002)
+        case "near": loopback(3)
+        case "server": loopback(4)
+        default: loopback(5)
         }
     }
 

@@ -18,7 +18,9 @@ final class TestSocket: @unchecked Sendable {
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, size)
     }
 
-    convenience init() { self.init(owning: socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)) }
+    convenience init(timeoutSeconds: Int = 10) {
+        self.init(owning: socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0), timeoutSeconds: timeoutSeconds)
+    }
 
     deinit { close() }
 

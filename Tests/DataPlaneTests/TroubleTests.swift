@@ -175,8 +175,13 @@ import Testing
         let (a, b) = try both { $0.memoryBudget = 4 << 20 }
         var stopped: [(TestSocket, TestSocket)] = []
         let chunk = [UInt8](repeating: 1, count: 1 << 20)
+        let impatient = TestSocket(timeoutSeconds: 1)
+        try impatient.listen(SocketAddress(mesh.address("server"), 0))
         for _ in 0..<40 {
-            guard let pair = try? pair(a) else { break }
+            let client = try a.connect(to: impatient.local)
+            // Past 90 % new ones are refused.
+            guard let accepted = try? impatient.accept() else { break }
+            let pair = (client, accepted)
             stopped.append(pair)
             for _ in 0..<30 where pair.0.trySend(chunk) > 0 { usleep(1_000) }
             #expect(b.report().counters.memoryHeld <= 5 << 20)
