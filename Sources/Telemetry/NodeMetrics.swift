@@ -77,8 +77,7 @@ package enum MetricsPage {
         text.sample("meshd_build_info", [("version", node.version), ("node", node.node)], 1)
         text.family("istio_build", .gauge, "Build information by which dashboards find L4 proxies.")
         text.sample("istio_build", [("component", "ztunnel"), ("tag", node.version)], 1)
-        text.single(
-            "workload_manager_active_proxy_count", .gauge, "Workloads of this node in the mesh.", node.localWorkloads)
+        text.single("meshd_workloads", .gauge, "Workloads of this node in the mesh.", node.localWorkloads)
         text.single("meshd_ready", .gauge, "1 when the node takes connections into the mesh.", node.isReady ? 1 : 0)
         text.single("meshd_snapshot_version", .gauge, "Version of the snapshot in force.", node.snapshotVersion)
         text.single(

@@ -1,0 +1,72 @@
+package import LinuxIO
+
+/// The last connection records on disk: JSON objects, one a line, in two files of half the size each. When the newer
+/// one is full it becomes the older, and the older is gone: never more than the bound, never a record cut in two.
+/// A failing disk never stops meshd: what can't be written is counted.
+package final class RecordLog {
+    private let path: String
+    private let halfBytesMax: Int
+    private var file: AppendingFile?
+    private var size = 0
+    /// Records that were not written.
+    package private(set) var lost: UInt64 = 0
+    /// Of the last write that failed; nil while all is well.
+    package private(set) var failure: IOError?
+
+    private var older: String { path + ".1" }
+
+    /// Keeps at most `bytesMax` bytes as `directory/records.jsonl` and `records.jsonl.1`.
+    package init(directory: String, bytesMax: UInt64) {
+        path = directory + "/records.jsonl"
+        halfBytesMax = Int(clamping: bytesMax / 2)
+    }
+
+    package func append(_ record: [UInt8]) {
+        guard record.count < halfBytesMax else {
+            lost += 1
+            return
+        }
+        do throws(IOError) {
+            if file == nil { try open() }
+            if size + record.count + 1 > halfBytesMax { try turn() }
+            try file?.append(record + [0x0a])
+            size += record.count + 1
+            failure = nil
+        } catch {
+            lost += 1
+            failure = error
+            file = nil
+        }
+    }
+
+    /// The newest `limit` records, newest first.
+    package func newest(limit: Int) -> [[UInt8]] {
+        var records: [[UInt8]] = []
+        for name in [path, older] where records.count < limit {
+            guard let bytes = try? TextFile.readBytes(name, limitBytes: halfBytesMax + 1) else { continue }
+            var end = bytes.count
+            while end > 0, records.count < limit {
+                // What follows the last newline was cut off by a crash.
+                guard let newline = bytes[..<end].lastIndex(of: 0x0a) else { break }
+                let start = bytes[..<newline].lastIndex(of: 0x0a).map { $0 + 1 } ?? 0
+                records.append(Array(bytes[start..<newline]))
+                end = start
+            }
+        }
+        return records
+    }
+
+    // MARK: private
+
+    private func open() throws(IOError) {
+        let opened = try AppendingFile(path)
+        size = try opened.finishLastLine()
+        file = opened
+    }
+
+    private func turn() throws(IOError) {
+        file = nil
+        try AppendingFile.rename(path, to: older)
+        try open()
+    }
+}

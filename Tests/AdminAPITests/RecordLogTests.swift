@@ -1,0 +1,57 @@
+import AdminAPI
+import Glibc
+import LinuxIO
+import Testing
+
+@Suite struct RecordLogTests {
+    static func directory(_ name: String) throws -> String {
+        let path = "/tmp/culvert-records-\(getpid())-\(name)"
+        try TextFile.createDirectory(path)
+        return path
+    }
+
+    static func remove(_ directory: String) {
+        for name in ["records.jsonl", "records.jsonl.1"] { unlink("\(directory)/\(name)") }
+        rmdir(directory)
+    }
+
+    static func size(_ path: String) -> Int {
+        var facts = stat()
+        return stat(path, &facts) == 0 ? Int(facts.st_size) : 0
+    }
+
+    @Test func newestRecordsAreKeptWithinTheBound() throws {
+        let directory = try Self.directory("bound")
+        defer { Self.remove(directory) }
+        let log = RecordLog(directory: directory, bytesMax: 1_000)
+        for number in 0..<500 { log.append(Array("{\"n\":\(number)}".utf8)) }
+        #expect(log.lost == 0 && log.failure == nil)
+        #expect(
+            Self.size("\(directory)/records.jsonl") + Self.size("\(directory)/records.jsonl.1") <= 1_000)
+        let newest = log.newest(limit: 60).map { String(decoding: $0, as: UTF8.self) }
+        #expect(newest.count >= 50 && newest.first == "{\"n\":499}")
+        #expect(newest == (0..<newest.count).map { "{\"n\":\(499 - $0)}" })
+    }
+
+    @Test func recordThatACrashCutIsTakenOff() throws {
+        let directory = try Self.directory("crash")
+        defer { Self.remove(directory) }
+        try TextFile.replace("\(directory)/records.jsonl", with: Array("{\"n\":1}\n{\"n\":".utf8))
+        let log = RecordLog(directory: directory, bytesMax: 1_000)
+        #expect(log.newest(limit: 9).count == 1)
+        log.append(Array("{\"n\":2}".utf8))
+        #expect(log.newest(limit: 9).map { String(decoding: $0, as: UTF8.self) } == ["{\"n\":2}", "{\"n\":1}"])
+    }
+
+    @Test func failingDiskIsCountedAndRecovered() throws {
+        let directory = try Self.directory("disk")
+        rmdir(directory)
+        let log = RecordLog(directory: directory, bytesMax: 1_000)
+        log.append([0x7b, 0x7d])
+        #expect(log.lost == 1 && log.failure?.code == ENOENT)
+        try TextFile.createDirectory(directory)
+        defer { Self.remove(directory) }
+        log.append([0x7b, 0x7d])
+        #expect(log.lost == 1 && log.failure == nil && log.newest(limit: 5).count == 1)
+    }
+}
