@@ -24,11 +24,13 @@ final class TestMesh: @unchecked Sendable {
 
     deinit { stop() }
 
-    func start(_ name: String, _ change: (inout ProxySettings) -> Void = { _ in }) throws -> TestNode {
+    func start(
+        _ name: String, executable: String? = nil, _ change: (inout ProxySettings) -> Void = { _ in }
+    ) throws -> TestNode {
         var settings = ProxySettings()
         settings.descriptorsMax = 100_000
         change(&settings)
-        let node = try TestNode(name, mesh: self, settings: settings)
+        let node = try TestNode(name, mesh: self, settings: settings, executable: executable)
         nodes[name] = node
         return node
     }

@@ -49,7 +49,11 @@ final class TestNode: @unchecked Sendable {
     final class StopFlag: @unchecked Sendable { let isSet = Atomic<Bool>(false) }
     private let stopFlag = StopFlag()
 
-    init(_ name: String, mesh: TestMesh, settings: ProxySettings) throws {
+    /// Of `meshd proxy`, when that is what runs.
+    private(set) var process: pid_t = 0
+
+    /// `executable`: run this as a process of its own, confined as in production, in place of a proxy in this one.
+    init(_ name: String, mesh: TestMesh, settings: ProxySettings, executable: String? = nil) throws {
         self.name = name
         self.mesh = mesh
         address = mesh.tunnelAddress(name)
@@ -81,7 +85,11 @@ final class TestNode: @unchecked Sendable {
             dup(tunnel.descriptor))
         let box = SocketBox(listener)
         threads.append(TestThread { [self] in supervise(box) })
-        threads.append(TestThread { [self] in runProxy() })
+        if let executable {
+            process = try spawn(executable)
+        } else {
+            threads.append(TestThread { [self] in runProxy() })
+        }
         try wait("snapshot in use") { $0.snapshotVersion > 0 }
     }
 
@@ -94,6 +102,12 @@ final class TestNode: @unchecked Sendable {
     func stop() {
         stopFlag.isSet.store(true, ordering: .relaxed)
         orders.withLock { $0.isStopped = true }
+        if process > 0 {
+            kill(process, SIGKILL)
+            var status: Int32 = 0
+            waitpid(process, &status, 0)
+            process = 0
+        }
         for thread in threads { thread.join() }
         threads = []
         // The loops end by themselves after the stop message.
@@ -153,6 +167,16 @@ final class TestNode: @unchecked Sendable {
     }
 
     // MARK: the proxy
+
+    private func spawn(_ executable: String) throws -> pid_t {
+        var pid: pid_t = 0
+        let texts = [executable, "proxy", "--control", controlPath]
+        var arguments: [UnsafeMutablePointer<CChar>?] = texts.map { text in strdup(text) } + [nil]
+        defer { for argument in arguments { free(argument) } }
+        let code = posix_spawn(&pid, executable, nil, nil, &arguments, environ)
+        guard code == 0 else { throw TestSocket.Failure(call: "posix_spawn \(executable)", code: code) }
+        return pid
+    }
 
     private func runProxy() {
         let kernel = KernelInterface(
