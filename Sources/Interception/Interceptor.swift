@@ -160,6 +160,8 @@ package final class Interceptor {
     package var currentProblems: [String] {
         (scanProblems + instances.all.compactMap(\.problem) + sockets.problems.values).sorted()
     }
+    /// 0 while there is no proxy, or it has none yet.
+    package var proxySnapshotVersion: UInt64 { isProxyConnected ? readiness.versionInUse : 0 }
     package var unreachableNodes: [NodeID: Int32] { unreachable }
 
     /// Sends to the proxy, if there is one (certificates, drain, report): a new one gets all by `proxyConnected`.

@@ -32,7 +32,7 @@ final class DaemonFacts: AdminBackend {
             return (false, "no snapshot: \(daemon.resources.problem ?? "nothing read yet")")
         }
         guard daemon.interceptor.isProxyConnected else { return (false, "the proxy is not connected") }
-        guard daemon.flows.proxySnapshotVersion > 0 else { return (false, "the proxy has no snapshot yet") }
+        guard daemon.interceptor.proxySnapshotVersion > 0 else { return (false, "the proxy has no snapshot yet") }
         guard snapshot.node(snapshot.localNode) != nil else {
             return (false, "there is no Node resource named \(node)")
         }
@@ -91,7 +91,7 @@ final class DaemonFacts: AdminBackend {
         status.kernelProgramsAttached = true
         status.proxyPid = daemon.interceptor.proxyPID ?? 0
         status.proxyRestarts = UInt64(max(0, daemon.interceptor.proxyStarts - 1))
-        status.proxySnapshotVersion = daemon.flows.proxySnapshotVersion
+        status.proxySnapshotVersion = daemon.interceptor.proxySnapshotVersion
         status.proxyOverloaded = daemon.flows.counters.isOverloaded
         status.workloads = daemonSnapshot?.allWorkloads.count ?? 0
         status.services = daemonSnapshot?.allServices.count ?? 0

@@ -13,7 +13,6 @@ final class FlowFeed {
     private(set) var tunnels: [TunnelStatus] = []
     /// Over all proxies since meshd started.
     private(set) var proxyReasons = ContinuedSums()
-    private(set) var proxySnapshotVersion: UInt64 = 0
     private let log: DaemonLog
     private let kernel: NodeKernel
     private let askProxy: () -> Void
@@ -63,11 +62,8 @@ final class FlowFeed {
         case .counters(let counters):
             self.counters = counters
             proxyReasons.report(counters.reasons)
-        case .snapshotInUse(let version): proxySnapshotVersion = version
-        case .nodeUnreachable(let node, let code, let reason):
-            log.warning("node \(name(node)) is unreachable (errno \(code), \(reason.name)); connects are refused")
-        case .nodeReachable(let node): log.info("node \(name(node)) is reachable again")
-        case .hello, .needDialSockets, .drained: break
+        // The interceptor's business.
+        case .snapshotInUse, .nodeUnreachable, .nodeReachable, .hello, .needDialSockets, .drained: break
         }
     }
 
@@ -75,7 +71,7 @@ final class FlowFeed {
 
     func proxyEnded() {
         table.proxyEnded(now: BootClock.nanoseconds())
-        (counters, tunnels, proxySnapshotVersion) = (ProxyCounters(), [], 0)
+        (counters, tunnels) = (ProxyCounters(), [])
     }
 
     // MARK: private
@@ -104,8 +100,6 @@ final class FlowFeed {
         }
         table.expire(now: BootClock.nanoseconds())
     }
-
-    private func name(_ node: NodeID) -> String { snapshot?.node(node)?.name ?? "#\(node.rawValue)" }
 }
 
 extension ProxyFlowOpened {
