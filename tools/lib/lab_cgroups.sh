@@ -28,8 +28,8 @@ lab_cgroups_make() {
     done
 }
 
-# cgroup_enter PATH: moves the calling shell.
-cgroup_enter() { echo $$ >"$1/cgroup.procs"; }
+# cgroup_enter PATH: moves the calling shell, which may be a subshell: $$ would name its parent.
+cgroup_enter() { echo "$BASHPID" >"$1/cgroup.procs"; }
 
 # lab_cgroups_remove: kills what is still inside, then removes the whole subtree.
 lab_cgroups_remove() {
