@@ -23,8 +23,11 @@ struct ConnectionState: ~Copyable {
     /// What a callback found against the peer.
     var verdict: TLSFailure?
     var isDone = false
-    /// KeyUpdate and session tickets after the handshake.
-    var messagesAfterHandshake = 0
+    /// KeyUpdate and session tickets after the handshake, and reads that brought data.
+    var messages = 0
+    var reads = 0
+    /// Written with the current key.
+    var records = 0
 
     /// Client: who we are. Server: who was asked for, once that is known.
     var identity: TLSIdentity?
@@ -37,8 +40,12 @@ struct ConnectionState: ~Copyable {
     var peerPrincipal: String?
     var peerNotAfter: Int64 = 0
 
-    /// Peers rekey about every 2^24 records, servers send two tickets at the beginning: this is far beyond both.
-    static let messagesAfterHandshakeMax = 1_024
+    /// A peer rekeys once in millions of records, and a server sends a few tickets at the beginning; each message
+    /// costs us more than it costs the peer.
+    var isFlooded: Bool { messages > 64 + reads >> 10 }
+
+    /// AES-GCM keys are good for 2^24.5 full records (RFC 8446 section 5.5).
+    static let recordsPerKeyMax = 1 << 24
 
     init(
         role: Role, descriptor: Int32, identity: TLSIdentity?, server: TLSServerContext?,
@@ -54,6 +61,7 @@ struct ConnectionState: ~Copyable {
 
     /// Reads from the socket. Returns the count, 0 at the end, -1 for an error, nil when it would block.
     mutating func receive(into buffer: UnsafeMutablePointer<CChar>, count: Int) -> Int? {
+        if isFlooded { return -1 }
         while true {
             let received = recv(descriptor, buffer, count, 0)
             if received > 0 {

@@ -11,7 +11,7 @@ package final class SecretBytes: @unchecked Sendable {
         storage.copyMemory(from: bytes)
     }
 
-    /// Takes the content over: `bytes` is overwritten. Other copies of the array are the caller's to find.
+    /// Takes the content over: `bytes`, and every copy of the array that still shares its storage, is overwritten.
     package convenience init(taking bytes: inout [UInt8]) {
         self.init(count: bytes.count)
         bytes.withUnsafeBytes { storage.copyMemory(from: $0) }
@@ -31,13 +31,13 @@ package final class SecretBytes: @unchecked Sendable {
         try body(UnsafeRawBufferPointer(storage))
     }
 
-    /// Overwrites an array that held a secret and empties it. Only this array's storage: one that shares it with
-    /// another gets a copy first, and that is what is overwritten.
+    /// Overwrites an array that held a secret, and empties it. The storage itself is overwritten, so that copies of
+    /// the array (of a message that was sent, of a decoded one) hold zeros too: nobody may need them any more.
     package static func cleanse(_ bytes: inout [UInt8]) {
-        bytes.withUnsafeMutableBytes {
-            if let base = $0.baseAddress { copenssl_cleanse(base, $0.count) }
+        bytes.withUnsafeBytes { shared in
+            if let base = shared.baseAddress { copenssl_cleanse(UnsafeMutableRawPointer(mutating: base), shared.count) }
         }
-        bytes.removeAll()
+        bytes = []
     }
 
     /// Overwrites memory of the caller's.

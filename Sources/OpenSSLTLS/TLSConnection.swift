@@ -129,10 +129,11 @@ package struct TLSConnection: ~Copyable {
         ERR_clear_error()
         var count = 0
         let result = SSL_read_ex(ssl, buffer.baseAddress, buffer.count, &count)
-        guard state.pointee.messagesAfterHandshake <= ConnectionState.messagesAfterHandshakeMax else {
-            return .failed(TLSFailure(.MESH_REASON_TLS_FAILED, .local, "too many messages after the handshake"))
+        if state.pointee.isFlooded { return .failed(.flooded) }
+        if result == 1 {
+            state.pointee.reads &+= 1
+            return .bytes(count)
         }
-        if result == 1 { return .bytes(count) }
         switch SSL_get_error(ssl, result) {
         case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return .wouldBlock
         case SSL_ERROR_ZERO_RETURN: return .closed
@@ -143,8 +144,11 @@ package struct TLSConnection: ~Copyable {
     /// Encrypts all of `bytes` into `pending`; the owner bounds how much that becomes. Nil if that worked.
     package mutating func write(_ bytes: UnsafeRawBufferPointer) -> TLSFailure? {
         guard !bytes.isEmpty else { return nil }
-        guard state.pointee.output.reserve(bytes.count + Self.overheadMax(bytes.count)) else { return .noMemory }
+        let records = bytes.count / 16_384 + 1
+        guard state.pointee.output.reserve(bytes.count + records * Self.recordOverhead) else { return .noMemory }
         ERR_clear_error()
+        state.pointee.records += records
+        if state.pointee.records >= ConnectionState.recordsPerKeyMax { rekey() }
         var count = 0
         guard SSL_write_ex(ssl, bytes.baseAddress, bytes.count, &count) == 1, count == bytes.count else {
             return failure()
@@ -167,8 +171,14 @@ package struct TLSConnection: ~Copyable {
 
     // MARK: private
 
-    /// Header, content type and tag of each record of 16 KiB (RFC 8446 section 5.2).
-    private static func overheadMax(_ count: Int) -> Int { (count / 16_384 + 1) * 22 }
+    /// Header, content type and tag (RFC 8446 section 5.2).
+    private static let recordOverhead = 22
+
+    /// The next write begins with a KeyUpdate; the peer keeps its own key.
+    mutating func rekey() {
+        guard SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 else { return ERR_clear_error() }
+        state.pointee.records = 0
+    }
 
     private mutating func finishHandshake() -> Progress {
         var name: UnsafePointer<UInt8>?

@@ -71,6 +71,7 @@ package struct TLSFailure: Error, Equatable, Sendable, CustomStringConvertible {
 
     static let plaintext = TLSFailure(
         .MESH_REASON_PLAINTEXT_ON_TUNNEL_PORT, .local, "the first bytes are no TLS record")
+    static let flooded = TLSFailure(.MESH_REASON_TLS_FAILED, .local, "too many messages after the handshake")
     static let noMemory = TLSFailure(.MESH_REASON_TLS_FAILED, .local, "out of memory")
 
     /// RFC 8446 section 6.2. What one alert can mean in several ways gets the name that is true of all of them.

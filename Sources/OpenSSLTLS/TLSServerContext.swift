@@ -93,5 +93,5 @@ func selectIdentity(
 /// The info callback: counts what a peer makes us do after the handshake.
 func countMessages(_ ssl: OpaquePointer?, _ place: Int32, _ value: Int32) {
     guard place & SSL_CB_LOOP != 0, let state = connectionState(of: ssl), state.pointee.isDone else { return }
-    state.pointee.messagesAfterHandshake += 1
+    state.pointee.messages += 1
 }

@@ -11,11 +11,36 @@ final class Link {
     let clientSocket: Int32
     let serverSocket: Int32
 
-    init() throws {
+    /// Takes over two connected, non-blocking sockets.
+    init(sockets: [Int32]) { (clientSocket, serverSocket) = (sockets[0], sockets[1]) }
+
+    convenience init() throws {
         var sockets: [Int32] = [-1, -1]
         try #require(
             socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue), 0, &sockets) == 0)
-        (clientSocket, serverSocket) = (sockets[0], sockets[1])
+        self.init(sockets: sockets)
+    }
+
+    /// A TCP connection over 127.0.0.1.
+    static func loopback() throws -> [Int32] {
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(listener) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        try withUnsafeMutableBytes(of: &address) { bytes in
+            let pointer = try #require(bytes.baseAddress).assumingMemoryBound(to: sockaddr.self)
+            try #require(bind(listener, pointer, length) == 0)
+            try #require(listen(listener, 1) == 0)
+            try #require(getsockname(listener, pointer, &length) == 0)
+            try #require(connect(client, pointer, length) == 0)
+        }
+        let server = accept(listener, nil, nil)
+        try #require(server >= 0)
+        for number in [client, server] { _ = fcntl(number, F_SETFL, O_NONBLOCK) }
+        return [client, server]
     }
 
     convenience init(
