@@ -8,6 +8,8 @@ struct LoopState: ~Copyable {
     let index: Int
     let epoll: Int32
     let shared: ProxyShared
+    /// `shared.budget` without a reference count, for the byte path; `shared` keeps it alive.
+    private let unmanagedBudget: Unmanaged<MemoryBudget>
     let mailbox: Mailbox
     /// CLOCK_BOOTTIME at the beginning of this turn.
     var now: UInt64
@@ -81,6 +83,7 @@ struct LoopState: ~Copyable {
         self.index = index
         self.epoll = epoll
         self.shared = shared
+        unmanagedBudget = Unmanaged.passUnretained(shared.budget)
         self.mailbox = mailbox
         self.now = now
         self.settings = settings
@@ -96,6 +99,10 @@ struct LoopState: ~Copyable {
         nextSweep = now
         nextBeat = now
         random = SplitMix(state: now ^ UInt64(index) &* 0x9e37_79b9_7f4a_7c15)
+    }
+
+    func withBudget<Result>(_ body: (MemoryBudget) -> Result) -> Result {
+        unmanagedBudget._withUnsafeGuaranteedRef(body)
     }
 
     deinit {

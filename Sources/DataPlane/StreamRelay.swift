@@ -113,7 +113,7 @@ extension UnsafeMutablePointer<Stream> {
             return
         }
         let loop = pointee.loop
-        let room = loop.pointee.shared.budget.room
+        let room = loop.pointee.withBudget { $0.room }
         if room == .none { loop.pointee.hadNoCredit = true }
         let increment = pointee.receiveWindow.credit(room)
         if increment > 0 { tunnel.queueWindowUpdate(pointee.id, increment) }
@@ -280,7 +280,7 @@ extension UnsafeMutablePointer<LoopState> {
             guard step < vector.iov_len, let base = vector.iov_base else { continue }
             stream.pointee.held.append(base + step, count: vector.iov_len - step, pool: &pointee.chunks)
         }
-        if pointee.shared.budget.isExceeded { resetLargestHolders() }
+        if pointee.withBudget({ $0.isExceeded }) { resetLargestHolders() }
     }
 
     func free(_ opening: UnsafeMutablePointer<Opening>) {

@@ -204,8 +204,8 @@ extension UnsafeMutablePointer<Tunnel> {
     func settleCharge() {
         let held = backlog + pointee.carryCount
         guard held != pointee.charged else { return }
-        let budget = pointee.loop.pointee.shared.budget
-        if held > pointee.charged { budget.take(held - pointee.charged) } else { budget.give(pointee.charged - held) }
+        let change = held - pointee.charged
+        pointee.loop.pointee.withBudget { if change > 0 { $0.take(change) } else { $0.give(-change) } }
         pointee.charged = held
     }
 }

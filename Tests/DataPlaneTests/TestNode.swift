@@ -37,7 +37,8 @@ final class TestNode: @unchecked Sendable {
     let name: String
     let mesh: TestMesh
     let address: IPAddress
-    let outbound: SocketAddress
+    /// Of its capture listeners, one for each loop.
+    let outbound: [SocketAddress]
     private let seen = Mutex(Seen())
     private let orders = Mutex(Orders())
     private let controlPath: String
@@ -58,9 +59,9 @@ final class TestNode: @unchecked Sendable {
         self.mesh = mesh
         address = mesh.tunnelAddress(name)
         controlPath = "@culvert-dataplane-\(getpid())-\(Self.serial.add(1, ordering: .relaxed).newValue)"
-        let capture = TestSocket()
-        try capture.listen(SocketAddress(IPAddress(ipv4: 0x7f00_0001), 0))
-        outbound = capture.local
+        let captures = (0..<settings.loops).map { _ in TestSocket() }
+        for capture in captures { try capture.listen(SocketAddress(IPAddress(ipv4: 0x7f00_0001), 0)) }
+        outbound = captures.map(\.local)
         let tunnel = TestSocket()
         try tunnel.listen(SocketAddress(address, mesh.tunnelPort))
         var settings = settings
@@ -75,14 +76,15 @@ final class TestNode: @unchecked Sendable {
         order(
             .listener(
                 ListenerDescription(
-                    id: 1, kind: .outbound, networkNamespace: .node, address: outbound, loop: 0)),
-            dup(capture.descriptor))
-        order(
-            .listener(
-                ListenerDescription(
-                    id: 2, kind: .tunnel, networkNamespace: .node,
+                    id: 1, kind: .tunnel, networkNamespace: .node,
                     address: SocketAddress(address, mesh.tunnelPort), loop: 0)),
             dup(tunnel.descriptor))
+        for (loop, capture) in captures.enumerated() {
+            let description = ListenerDescription(
+                id: UInt32(loop + 2), kind: .outbound, networkNamespace: .node, address: capture.local,
+                loop: UInt16(loop))
+            order(.listener(description), dup(capture.descriptor))
+        }
         let box = SocketBox(listener)
         threads.append(TestThread { [self] in supervise(box) })
         if let executable {
@@ -133,7 +135,9 @@ final class TestNode: @unchecked Sendable {
     var beats: [UInt32] { orders.withLock { $0.beats } }
 
     /// A connection of the workload to `destination`, as capture would bring it.
-    func connect(as workload: String = "client", to destination: SocketAddress) throws -> TestSocket {
+    func connect(
+        as workload: String = "client", to destination: SocketAddress, loop: Int = 0
+    ) throws -> TestSocket {
         let socket = TestSocket()
         try socket.bind(SocketAddress(IPAddress(ipv4: 0x7f00_0001), 0))
         var captured = mesh_socket()
@@ -143,7 +147,7 @@ final class TestNode: @unchecked Sendable {
         captured.destination = destination.meshEndpoint
         let port = socket.local.port
         orders.withLock { $0.captured[port] = captured }
-        try socket.connect(outbound)
+        try socket.connect(outbound[loop])
         return socket
     }
 

@@ -158,6 +158,22 @@ import Testing
         #expect(try acceptedSecond.receiveText(1) == "y")
     }
 
+    @Test func loopsShareATunnelByHandingSocketsOver() throws {
+        defer { mesh.stop() }
+        let a = try mesh.start("a") { $0.loops = 2 }
+        _ = try mesh.start("b")
+        var pairs: [(TestSocket, TestSocket)] = []
+        for index in 0..<40 {
+            let client = try a.connect(to: server.local, loop: index % 2)
+            pairs.append((client, try server.accept()))
+        }
+        #expect(a.report().tunnels.count == 1)
+        for (client, accepted) in pairs {
+            try client.send("x")
+            #expect(try accepted.receiveText(1) == "x")
+        }
+    }
+
     @Test func fullTunnelGetsACompanion() throws {
         defer { mesh.stop() }
         let (a, _) = try both { $0.streamsPerTunnelMax = 10 }
