@@ -53,14 +53,26 @@ extension UnsafeMutablePointer<LoopState> {
         }
     }
 
-    /// Judges every inbound tunnel again: principals may have moved or gone.
-    func admitPeersAgain(_ snapshot: Snapshot) {
+    /// Judges every tunnel again: principals may have moved or gone, and their numbers are those of another meshd if
+    /// it had to begin anew.
+    func judgeTunnelsAgain(_ snapshot: Snapshot) {
         var next = pointee.firstTunnel
         while let tunnel = next {
             next = tunnel.pointee.listNext
-            guard tunnel.isOpen, !tunnel.isClient, let denial = admitPeer(tunnel, snapshot) else { continue }
-            tunnel.fail(HTTP2Fault(.inadequateSecurity, denial))
+            if tunnel.isClient {
+                if !isKeyTrue(tunnel, snapshot) { tunnel.drain() }
+            } else if tunnel.isOpen, let denial = admitPeer(tunnel, snapshot) {
+                tunnel.fail(HTTP2Fault(.inadequateSecurity, denial))
+            }
         }
+    }
+
+    /// Whether the numbers in a client tunnel's key still mean those whom it was made for.
+    private func isKeyTrue(_ tunnel: TunnelPointer, _ snapshot: Snapshot) -> Bool {
+        let key = tunnel.pointee.key
+        return snapshot.principalID(of: tunnel.pointee.localPrincipal) == key.client
+            && snapshot.principalID(of: tunnel.pointee.peerPrincipal) == key.server
+            && snapshot.node(withTunnelAddress: tunnel.pointee.peer.address) == key.node
     }
 }
 

@@ -82,9 +82,8 @@ extension UnsafeMutablePointer<LoopState> {
     }
 
     private func takeSnapshot(_ snapshot: Snapshot) {
-        let generation = pointee.snapshot?.policyGeneration
         pointee.snapshot = snapshot
-        if generation != snapshot.policyGeneration { admitPeersAgain(snapshot) }
+        judgeTunnelsAgain(snapshot)
     }
 
     private func addListener(_ description: ListenerDescription, _ descriptor: Int32) {

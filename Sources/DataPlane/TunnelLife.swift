@@ -27,13 +27,10 @@ extension UnsafeMutablePointer<Tunnel> {
     func connected(_ code: Int32) {
         guard code == 0 else { return dialFailed(code, .MESH_REASON_TUNNEL_CONNECT_FAILED) }
         let loop = pointee.loop
-        guard let snapshot = loop.pointee.snapshot, let server = snapshot.principal(pointee.key.server),
-            let client = snapshot.principal(pointee.key.client),
+        guard
             let tls = loop.pointee.identities.connect(
-                client: client, server: server, descriptor: pointee.descriptor)
+                client: pointee.localPrincipal, server: pointee.peerPrincipal, descriptor: pointee.descriptor)
         else { return end(.MESH_REASON_NO_CERTIFICATE) }
-        pointee.localPrincipal = client
-        pointee.peerPrincipal = server
         pointee.tls = consume tls
         pointee.phase = .handshaking
         arm(after: loop.pointee.settings.handshakeTimeout)

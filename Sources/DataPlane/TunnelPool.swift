@@ -101,11 +101,14 @@ extension UnsafeMutablePointer<LoopState> {
 
     private func makeTunnel(_ key: TunnelKey, isProbe: Bool = false) -> TunnelPointer? {
         guard let snapshot = pointee.snapshot, let node = snapshot.node(key.node),
-            let address = node.tunnelAddress(isIPv6: false) ?? node.tunnelAddress(isIPv6: true)
+            let address = node.tunnelAddress(isIPv6: false) ?? node.tunnelAddress(isIPv6: true),
+            let client = snapshot.principal(key.client), let server = snapshot.principal(key.server)
         else { return nil }
         let tunnel = addTunnel(
             .waitingForSocket, flags: isProbe ? [.client, .probe] : .client, descriptor: -1,
             peer: SocketAddress(address, pointee.settings.tunnelPort), key: key)
+        tunnel.pointee.localPrincipal = client
+        tunnel.pointee.peerPrincipal = server
         pointee.pool[key, default: TunnelGroup()].tunnels.append(tunnel)
         return tunnel
     }

@@ -53,6 +53,9 @@ final class TestMesh: @unchecked Sendable {
         IPAddress(ipv4: 0x7f80_0000 | (network & 0xffff) << 4 | host)
     }
 
+    /// A workload more, which gives all others new numbers in the next snapshot.
+    var isRenumbered = false
+
     static let workloads = ["client": "a", "near": "a", "server": "b", "other": "b"]
 
     func address(_ workload: String) -> IPAddress {
@@ -81,6 +84,12 @@ final class TestMesh: @unchecked Sendable {
         var resources = ResourceSet(
             nodes: ["a", "b"].map { NodeResource(name: $0, tunnelAddresses: [tunnelAddress($0)]) })
         var instances: [LocalInstance] = []
+        if isRenumbered {
+            resources.workloads.append(
+                WorkloadResource(
+                    name: "aa", namespace: "aa", serviceAccount: "aa", node: node,
+                    selector: WorkloadSelector(.cgroup(pattern: "aa"))))
+        }
         for (name, home) in Self.workloads.sorted(by: { $0.key < $1.key }) {
             resources.workloads.append(
                 WorkloadResource(

@@ -144,6 +144,25 @@ import Testing
         #expect(try acceptedSecond.receiveText(1) == "y")
     }
 
+    @Test func tunnelsAreJudgedAgainWhenNumbersChange() throws {
+        defer { mesh.stop() }
+        let (a, b) = try both()
+        let (client, accepted) = try pair(a)
+        try client.send("x")
+        #expect(try accepted.receiveText(1) == "x")
+        mesh.isRenumbered = true
+        try a.giveSnapshot()
+        try b.giveSnapshot()
+        usleep(300_000)
+        // A tunnel's key is in numbers: the old one serves what it has, and new connections get a new one.
+        let (second, acceptedSecond) = try pair(a)
+        try second.send("y")
+        #expect(try acceptedSecond.receiveText(1) == "y")
+        try accepted.send("z")
+        #expect(try client.receiveText(1) == "z")
+        #expect(a.report().tunnels.count == 2)
+    }
+
     @Test func idleTunnelClosesAndComesBack() throws {
         defer { mesh.stop() }
         let (a, _) = try both { $0.idleTunnelTimeoutMilliseconds = 300 }
