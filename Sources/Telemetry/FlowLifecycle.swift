@@ -51,6 +51,7 @@ extension FlowTable {
         }
         closeSeries(index, now: now)
         ended.append(index, id: flow.id, at: storage[index].endedNanoseconds)
+        unrecorded.append(index, id: flow.id, at: storage[index].endedNanoseconds)
         storage.touch(index)
     }
 

@@ -78,35 +78,54 @@ package struct FlowRow: Equatable, Sendable, Decodable {
 }
 
 extension FlowRow: JSONWritable {
+    package func write(to json: inout JSONWriter) { json.object { writeMembers(to: &$0) } }
+
+    fileprivate func writeMembers(to json: inout JSONWriter) {
+        json.member("id", id)
+        json.member("node", node)
+        json.member("direction", direction)
+        json.member("state", state.rawValue)
+        json.member("verdict", verdict.rawValue)
+        json.member("reason", reason)
+        json.member("source_principal", sourcePrincipal)
+        json.member("destination_principal", destinationPrincipal)
+        json.member("source_workload", sourceWorkload)
+        json.member("destination_workload", destinationWorkload)
+        json.member("source", source)
+        json.member("original_destination", originalDestination)
+        json.member("service", service)
+        json.member("peer_node", peerNode)
+        json.member("tunnel", tunnel)
+        json.member("bytes_sent", bytesSent)
+        json.member("bytes_received", bytesReceived)
+        json.member("approximate", approximate)
+        json.member("rtt_us", rttMicroseconds)
+        json.member("rtt_shared", rttShared)
+        json.member("retransmits", retransmits)
+        json.member("age_ms", ageMilliseconds)
+        json.member("ended_ms", endedMilliseconds)
+        json.member("pid", pid)
+        json.member("command", command)
+        json.member("destination_pid", destinationPid)
+        json.member("destination_command", destinationCommand)
+    }
+}
+
+/// A flow that is over, as it is kept on disk: its row and the time of day at which it ended.
+package struct ConnectionRecord: Equatable, Sendable, JSONWritable {
+    package var flow: FlowRow
+    /// Counts from 1970.
+    package var endedWallMilliseconds: Int64
+
+    package init(_ flow: FlowRow, endedWallMilliseconds: Int64) {
+        self.flow = flow
+        self.endedWallMilliseconds = endedWallMilliseconds
+    }
+
     package func write(to json: inout JSONWriter) {
         json.object { json in
-            json.member("id", id)
-            json.member("node", node)
-            json.member("direction", direction)
-            json.member("state", state.rawValue)
-            json.member("verdict", verdict.rawValue)
-            json.member("reason", reason)
-            json.member("source_principal", sourcePrincipal)
-            json.member("destination_principal", destinationPrincipal)
-            json.member("source_workload", sourceWorkload)
-            json.member("destination_workload", destinationWorkload)
-            json.member("source", source)
-            json.member("original_destination", originalDestination)
-            json.member("service", service)
-            json.member("peer_node", peerNode)
-            json.member("tunnel", tunnel)
-            json.member("bytes_sent", bytesSent)
-            json.member("bytes_received", bytesReceived)
-            json.member("approximate", approximate)
-            json.member("rtt_us", rttMicroseconds)
-            json.member("rtt_shared", rttShared)
-            json.member("retransmits", retransmits)
-            json.member("age_ms", ageMilliseconds)
-            json.member("ended_ms", endedMilliseconds)
-            json.member("pid", pid)
-            json.member("command", command)
-            json.member("destination_pid", destinationPid)
-            json.member("destination_command", destinationCommand)
+            json.member("time", UTCTime.text(milliseconds: endedWallMilliseconds))
+            flow.writeMembers(to: &json)
         }
     }
 }

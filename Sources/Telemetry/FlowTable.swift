@@ -37,6 +37,8 @@ package struct FlowTable {
     var ended = WaitingFlows()
     /// Flows whose sockets are closed, until the proxy's word comes or the wait is over.
     var closing = WaitingFlows()
+    /// Ended flows of which no record was taken yet.
+    var unrecorded = WaitingFlows()
     /// Counts the readings of the live sockets.
     var sweep: UInt32 = 0
     var sweepBegan: UInt64 = 0
@@ -79,6 +81,17 @@ package struct FlowTable {
             index = storage.index(after: current)
         }
         return page
+    }
+
+    /// The flows that ended and have had time for the kernel's last word, each once. Call it every second or so: what
+    /// the table had to forget meanwhile is not among them.
+    package mutating func takeSettled(now: UInt64) -> [FlowRow] {
+        var rows: [FlowRow] = []
+        while let oldest = unrecorded.oldest, now >= oldest.at &+ Self.decisionWaitNanoseconds {
+            _ = unrecorded.removeOldest()
+            if storage[oldest.index].id == oldest.id { rows.append(row(storage[oldest.index], now: now)) }
+        }
+        return rows
     }
 
     // MARK: private

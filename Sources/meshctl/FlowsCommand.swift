@@ -21,7 +21,14 @@ struct FlowsCommand: ParsableCommand {
     @Option(name: .long, help: "Which flows, for instance: 'verdict=denied !nginx'.")
     var filter = ""
 
+    @Option(name: .long, help: "Instead, so many of the newest connection records on disk, as JSON.")
+    var records: Int?
+
     func validate() throws {
+        if let records, records < 1 { throw ValidationError("--records takes at least 1") }
+        if records != nil, follow || since != nil || !filter.isEmpty {
+            throw ValidationError("--records goes with no other option")
+        }
         if let since, Figures.milliseconds(of: since) == nil {
             throw ValidationError("--since takes a duration such as 30s or 5m, not '\(since)'")
         }
@@ -29,6 +36,7 @@ struct FlowsCommand: ParsableCommand {
 
     func run() throws {
         let client = daemon.client
+        if let records { return Terminal.print(try client.get("/v1/records?limit=\(records)")) }
         let window = since.flatMap { Figures.milliseconds(of: $0) }
         let filter = FlowFilter(filter)
         var table = FlowLines.table

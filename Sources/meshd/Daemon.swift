@@ -1,3 +1,4 @@
+import AdminAPI
 import CMeshABI
 import Glibc
 import Interception
@@ -69,7 +70,10 @@ final class Daemon {
             lastGood: resources.lastGoodResources, reactor: reactor
         ) { wiring.daemon?.discovered($0) }
         identity = try IdentityFeed(configuration, reactor: reactor, log: log)
-        flows = FlowFeed(log: log, kernel: kernel, reactor: reactor) { wiring.daemon?.interceptor.send(.report) }
+        let records = RecordLog(directory: configuration.stateDirectory, bytesMax: configuration.recordsBytesMax)
+        flows = FlowFeed(log: log, records: records, kernel: kernel, reactor: reactor) {
+            wiring.daemon?.interceptor.send(.report)
+        }
         wiring.daemon = self
     }
 

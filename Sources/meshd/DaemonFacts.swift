@@ -104,11 +104,13 @@ final class DaemonFacts: AdminBackend {
     }
 
     func flows(changedAfter change: UInt64, limit: Int) -> FlowPage {
-        daemon.flows.table.page(changedAfter: change, limit: limit, now: BootClock.nanoseconds())
+        let table = daemon.flows.table
+        return table.page(
+            changedAfter: change, limit: limit, now: BootClock.nanoseconds(), lost: lostEvents - table.lost)
     }
 
     func certificates() -> [CertificateRow] { daemon.identity.rows }
-    func records(limit: Int) -> [[UInt8]] { [] }
+    func records(limit: Int) -> [[UInt8]] { daemon.flows.records.newest(limit: limit) }
     func checks() -> [CheckFact] { DaemonChecks.all(daemon, status()) }
 
     // MARK: private
@@ -122,6 +124,7 @@ final class DaemonFacts: AdminBackend {
 
     private var problems: [String] {
         var problems = daemon.interceptor.currentProblems
+        if let failure = daemon.flows.records.failure { problems.append("connection records are not kept: \(failure)") }
         if let problem = daemon.resources.problem { problems.append(problem) }
         problems += daemon.identity.problems
         for (id, code) in daemon.interceptor.unreachableNodes {

@@ -1,3 +1,4 @@
+import AdminAPI
 import CMeshABI
 import Interception
 import LinuxIO
@@ -13,6 +14,7 @@ final class FlowFeed {
     private(set) var tunnels: [TunnelStatus] = []
     /// Over all proxies since meshd started.
     private(set) var proxyReasons = ContinuedSums()
+    let records: RecordLog
     private let log: DaemonLog
     private let kernel: NodeKernel
     private let askProxy: () -> Void
@@ -26,8 +28,11 @@ final class FlowFeed {
         didSet { table.names = snapshot.map { FlowNames($0) } }
     }
 
-    init(log: DaemonLog, kernel: NodeKernel, reactor: Reactor, askProxy: @escaping () -> Void) {
+    init(
+        log: DaemonLog, records: RecordLog, kernel: NodeKernel, reactor: Reactor, askProxy: @escaping () -> Void
+    ) {
         self.log = log
+        self.records = records
         self.kernel = kernel
         self.askProxy = askProxy
         timers.append(
@@ -98,7 +103,16 @@ final class FlowFeed {
         } catch {
             log.error("live flows are not read: \(error)")
         }
+        writeRecords()
         table.expire(now: BootClock.nanoseconds())
+    }
+
+    private func writeRecords() {
+        let wall = WallClock.seconds() * 1_000
+        records.append(
+            table.takeSettled(now: BootClock.nanoseconds()).map { row in
+                ConnectionRecord(row, endedWallMilliseconds: wall - Int64(clamping: row.endedMilliseconds)).jsonBytes
+            })
     }
 }
 

@@ -24,7 +24,9 @@ import Testing
         let directory = try Self.directory("bound")
         defer { Self.remove(directory) }
         let log = RecordLog(directory: directory, bytesMax: 1_000)
-        for number in 0..<500 { log.append(Array("{\"n\":\(number)}".utf8)) }
+        for first in stride(from: 0, to: 500, by: 20) {
+            log.append((first..<first + 20).map { Array("{\"n\":\($0)}".utf8) })
+        }
         #expect(log.lost == 0 && log.failure == nil)
         #expect(
             Self.size("\(directory)/records.jsonl") + Self.size("\(directory)/records.jsonl.1") <= 1_000)
@@ -39,7 +41,7 @@ import Testing
         try TextFile.replace("\(directory)/records.jsonl", with: Array("{\"n\":1}\n{\"n\":".utf8))
         let log = RecordLog(directory: directory, bytesMax: 1_000)
         #expect(log.newest(limit: 9).count == 1)
-        log.append(Array("{\"n\":2}".utf8))
+        log.append([Array("{\"n\":2}".utf8)])
         #expect(log.newest(limit: 9).map { String(decoding: $0, as: UTF8.self) } == ["{\"n\":2}", "{\"n\":1}"])
     }
 
@@ -47,11 +49,11 @@ import Testing
         let directory = try Self.directory("disk")
         rmdir(directory)
         let log = RecordLog(directory: directory, bytesMax: 1_000)
-        log.append([0x7b, 0x7d])
+        log.append([[0x7b, 0x7d]])
         #expect(log.lost == 1 && log.failure?.code == ENOENT)
         try TextFile.createDirectory(directory)
         defer { Self.remove(directory) }
-        log.append([0x7b, 0x7d])
+        log.append([[0x7b, 0x7d]])
         #expect(log.lost == 1 && log.failure == nil && log.newest(limit: 5).count == 1)
     }
 }

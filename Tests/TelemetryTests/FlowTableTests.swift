@@ -187,6 +187,20 @@ import Testing
         #expect(rows(table).first?.state == .closed && rows(table).first?.bytesSent == 3)
     }
 
+    @Test func endedFlowIsRecordedOnceWithItsFinalFigures() throws {
+        var table = FlowTable()
+        table.record(kernel(.opened))
+        table.record(opened(.outbound))
+        table.record(closed())
+        #expect(table.takeSettled(now: 30).isEmpty)
+        table.record(kernel(.closed, at: 25, sent: 77))
+        let rows = table.takeSettled(now: 20 + FlowTable.decisionWaitNanoseconds)
+        #expect(rows.map(\.bytesSent) == [77])
+        #expect(table.takeSettled(now: .max / 2).isEmpty)
+        let record = ConnectionRecord(try #require(rows.first), endedWallMilliseconds: 0)
+        #expect(record.jsonText.hasPrefix("{\"time\":\"1970-01-01T00:00:00.000Z\",\"id\":1,"))
+    }
+
     @Test func liveEventsMakeFlowsOnlyWhenAsked() {
         var table = FlowTable()
         table.record(kernel(.live))
