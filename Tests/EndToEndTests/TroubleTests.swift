@@ -124,7 +124,7 @@ extension EndToEnd {
             let isServed = try Shell.waits(15) {
                 try Shell.output(
                     """
-                    \(Lab.tool) exec a --workload none -- sh -c 'echo | openssl s_client -connect [fd77::2]:15008 \
+                    \(Lab.tool) exec a --workload none -- sh -c 'echo | openssl s_client -alpn h2 -connect [fd77::2]:15008 \
                     -servername \(Certificates.serverName("b-w2")) 2>/dev/null | openssl x509 -noout -serial 2>/dev/null || true'
                     """
                 ).contains(number)
