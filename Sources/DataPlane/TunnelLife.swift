@@ -99,7 +99,6 @@ extension UnsafeMutablePointer<Tunnel> {
         queueSettings(TunnelSettings.server(.other))
         queueWindowUpdate(0, pointee.receiveWindow.start())
         if let denial = loop.admitPeer(self, snapshot) {
-            refusePeer(denial, subject: "")
             fail(HTTP2Fault(.inadequateSecurity, denial))
         }
     }
@@ -154,7 +153,10 @@ extension UnsafeMutablePointer<Tunnel> {
             queueGoAway(pointee.peerStreams.highest, fault)
             pump()
         }
-        if !isClient && !isDead { refusePeer(fault.reason, subject: "") }
+        guard !isDead else { return }
+        if !isClient { refusePeer(fault.reason, subject: "") }
+        // What a peer did is counted; that an empty tunnel ends for another reason is no refusal.
+        if pointee.phase == .open && pointee.table.count == 0 { pointee.loop.pointee.counters.count(fault.reason) }
         end(fault.reason)
     }
 
