@@ -16,9 +16,10 @@ lab_run() {
     if [ ! -d "$cgroup" ] || [ ! -e "/run/netns/$netns" ]; then
         die "no workload $workload on node $node: is the lab up?"
     fi
-    cgroup_enter "$cgroup"
+    # The network namespace first: what is in a workload's cgroup never was in another one.
     exec nsenter --net="/run/netns/$netns" -- unshare --mount --propagation private -- \
-        sh -c 'mount --bind "$1" /etc/hosts && shift && exec "$@"' sh "$LAB_STATE/hosts" "$@"
+        sh -c 'mount --bind "$1" /etc/hosts && echo $$ >"$2/cgroup.procs" && shift 2 && exec "$@"' \
+        sh "$LAB_STATE/hosts" "$cgroup" "$@"
 }
 
 # lab_in: lab_run in a subshell, for scripts that go on afterwards.

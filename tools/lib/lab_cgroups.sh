@@ -28,9 +28,6 @@ lab_cgroups_make() {
     done
 }
 
-# cgroup_enter PATH: moves the calling shell, which may be a subshell: $$ would name its parent.
-cgroup_enter() { echo "$BASHPID" >"$1/cgroup.procs"; }
-
 # lab_cgroups_remove: kills what is still inside, then removes the whole subtree.
 lab_cgroups_remove() {
     local root directory attempt
