@@ -24,7 +24,7 @@ enum Shell {
     /// Runs `command` with sh; standard error goes to the test's own. Ended after `seconds`.
     static func run(_ command: String, seconds: Int = 60) throws -> CommandResult {
         let line = "exec timeout -k 5 \(seconds) bash -c \(quoted(command)) </dev/null"
-        guard let pipe = popen(line, "r") else {
+        guard let pipe = open(line) else {
             throw CommandFailure(command: command, result: CommandResult(status: -1, output: "popen: \(errno)"))
         }
         var bytes: [UInt8] = []
@@ -37,6 +37,17 @@ enum Shell {
         let status = pclose(pipe)
         let code = status & 0x7f == 0 ? status >> 8 & 0xff : 128 + status & 0x7f
         return CommandResult(status: code, output: String(decoding: bytes, as: UTF8.self))
+    }
+
+    /// popen with no signal blocked: worker threads block them all, and a child inherits that, so that it could not be
+    /// ended by SIGTERM.
+    private static func open(_ line: String) -> UnsafeMutablePointer<FILE>? {
+        var none = sigset_t()
+        var own = sigset_t()
+        sigemptyset(&none)
+        pthread_sigmask(SIG_SETMASK, &none, &own)
+        defer { pthread_sigmask(SIG_SETMASK, &own, nil) }
+        return popen(line, "r")
     }
 
     /// The same for a command that must succeed: its output.
