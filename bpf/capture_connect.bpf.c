@@ -269,13 +269,16 @@ static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attem
 			return CONNECT_PASS;
 		return refuse(ctx, attempt, 0, MESH_REASON_DIAL_OUT_OF_SCOPE, EPERM);
 	}
+	tcp = bpf_skc_to_tcp_sock(sk);
+	/* An accepted socket of the mesh, disconnected and used again: it was made for no dial at all. */
+	if (tcp && tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id == settings->sockets_cgroup_id)
+		return refuse(ctx, attempt, 0, MESH_REASON_DIAL_OUT_OF_SCOPE, EPERM);
 	caller = mesh_caller();
 	if (!caller || caller->state == MESH_CGROUP_OUTSIDE)
 		return CONNECT_PASS;
 	id = caller->workload;
 	if (caller->state != MESH_CGROUP_READY)
 		return refuse(ctx, attempt, id, MESH_REASON_WORKLOAD_NOT_READY, ECONNREFUSED);
-	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)
 		return refuse(ctx, attempt, id, MESH_REASON_STATE_MISSING, ECONNREFUSED);
 	owner = mesh_socket_workload(tcp);

@@ -24,6 +24,7 @@ static __always_inline int refused(int code)
 
 static __always_inline int set_purpose(struct bpf_sockopt *ctx, struct bpf_sock *sk)
 {
+	struct mesh_settings *settings = mesh_settings_now();
 	struct mesh_purpose *purpose = ctx->optval;
 	struct mesh_own own = { .version = MESH_ABI_VERSION };
 
@@ -31,6 +32,9 @@ static __always_inline int set_purpose(struct bpf_sockopt *ctx, struct bpf_sock 
 		return refused(EINVAL);
 	if (purpose->kind < MESH_PURPOSE_LISTENER || purpose->kind > MESH_PURPOSE_TUNNEL)
 		return refused(EINVAL);
+	/* Only the socket maker lives there: the proxy gives no purpose to what it accepts. */
+	if (!settings || bpf_get_current_cgroup_id() != settings->sockets_cgroup_id)
+		return refused(EPERM);
 	if (bpf_sk_storage_get(&mesh_own, sk, 0, 0))
 		return refused(EEXIST);
 	own.kind = purpose->kind;

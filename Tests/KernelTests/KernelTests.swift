@@ -53,6 +53,7 @@ import Testing
         ("stale", ECONNREFUSED, .MESH_REASON_PROXY_STALE),
         ("dial_elsewhere", EPERM, .MESH_REASON_DIAL_OUT_OF_SCOPE),
         ("dial_no_purpose", EPERM, .MESH_REASON_DIAL_OUT_OF_SCOPE),
+        ("accepted_used_to_dial", EPERM, .MESH_REASON_DIAL_OUT_OF_SCOPE),
         ("tunnel_elsewhere", EPERM, .MESH_REASON_DIAL_OUT_OF_SCOPE),
         ("present_loopback", EPERM, .MESH_REASON_PRESENTATION_FAILED),
         ("present_multicast", EPERM, .MESH_REASON_PRESENTATION_FAILED),
@@ -81,6 +82,8 @@ import Testing
     }
 
     @Test func purposeIsWrittenOnce() { #expect(scene.code("purpose_twice") == EEXIST) }
+
+    @Test func onlyTheSocketMakerGivesAPurpose() { #expect(scene.code("accepted_given_a_purpose") == EPERM) }
 
     @Test func socketOptionsDoNotExistOutsideTheMesh() {
         #expect(

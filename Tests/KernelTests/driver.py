@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Plays every role of KernelTests in one process: applications in workload cgroups, the mesh's sockets in theirs. A
 socket belongs to the cgroup that it was made in, so the process moves before it makes one. Prints one JSON object."""
+import ctypes
 import errno
 import json
 import os
@@ -143,12 +144,23 @@ def refusals():
     client.close()
 
 
+def disconnect(connection):
+    """connect() with AF_UNSPEC: the socket is as new again."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.connect(connection.fileno(), bytes(16), 16) != 0:
+        raise OSError(ctypes.get_errno(), "connect AF_UNSPEC")
+
+
 def without_hand_over():
     enter("outside")
     client = tcp()
     client.connect(("127.77.0.1", 15001))
     connection, _ = listener4.accept()
     results["no_hand_over"] = attempt(lambda: connection.getsockopt(MESH_SOL, ACCEPTED, 136))
+    results["accepted_given_a_purpose"] = attempt(
+        lambda: connection.setsockopt(MESH_SOL, PURPOSE, struct.pack("II", TUNNEL, 0)))
+    disconnect(connection)
+    results["accepted_used_to_dial"] = attempt(lambda: connection.connect(("10.9.0.2", 8080)))
     outside = tcp()
     results["option_outside_the_mesh"] = attempt(
         lambda: outside.setsockopt(MESH_SOL, PURPOSE, struct.pack("II", LISTENER, 0)))
