@@ -35,6 +35,10 @@ package final class CertificateAuthority {
         package var keyFile: String
         /// The authority itself ends before the lifetime that was asked for.
         package var isCutByAuthority: Bool
+        /// What nodes trust, `<output>/ca.pem`: written when there was none, otherwise left as it is.
+        package var trust: Trust
+
+        package enum Trust: Equatable, Sendable { case written(String), holdsAuthority, lacksAuthority(String) }
     }
 
     /// Makes a new authority in `directory`; one that is there stays and is an error. Times are seconds.
@@ -134,8 +138,25 @@ package final class CertificateAuthority {
         try IdentityFiles.makeDirectory(place, mode: 0o755)
         try IdentityFiles.write(keyFile, secret, replaces: true)
         try IdentityFiles.write(chainFile, SecretBytes(taking: &pem), replaces: true)
+        let trust = try provideTrust("\(output)/\(CertificateDirectory.trustName)")
         return Issued(
             principal: principal.uri, serial: leaf.serial, notBefore: leaf.notBefore, notAfter: leaf.notAfter,
-            chainFile: chainFile, keyFile: keyFile, isCutByAuthority: now + lifetime > notAfter)
+            chainFile: chainFile, keyFile: keyFile, isCutByAuthority: now + lifetime > notAfter,
+            trust: trust)
+    }
+
+    /// A bundle that is there may hold other authorities too, so it is never replaced.
+    private func provideTrust(_ file: String) throws(IdentityError) -> Issued.Trust {
+        var own = try bundle()
+        guard access(file, F_OK) != 0 else {
+            let present = try IdentityFiles.readPublic(file)
+            do throws(TLSSetupError) {
+                let mine = try certificate.pem()
+                for other in try Certificate.all(pem: present) where try other.pem() == mine { return .holdsAuthority }
+                return .lacksAuthority(file)
+            } catch { throw IdentityError(file, "\(error)") }
+        }
+        try IdentityFiles.write(file, SecretBytes(taking: &own), replaces: false)
+        return .written(file)
     }
 }

@@ -45,8 +45,8 @@ struct IssueCertificate: ParsableCommand {
         commandName: "issue",
         abstract: "Issue a certificate with a new key to a service account.",
         discussion: """
-            Writes <output>/<namespace>/<service account>/{chain.pem,key.pem}, in place of older ones; a running meshd \
-            takes them up by itself, without touching connections.
+            Writes <output>/<namespace>/<service account>/{chain.pem,key.pem}, in place of older ones, and \
+            <output>/ca.pem where there is none; a running meshd takes them up by itself, without touching connections.
             """)
 
     @Option(help: "Where the authority's files are.")
@@ -72,6 +72,12 @@ struct IssueCertificate: ParsableCommand {
         print("Issued \(issued.principal), serial \(issued.serial), valid until \(timeText(issued.notAfter)):")
         print("  \(issued.chainFile)")
         print("  \(issued.keyFile)")
+        switch issued.trust {
+        case .written(let file): print("  \(file)")
+        case .holdsAuthority: break
+        case .lacksAuthority(let file):
+            print("\(file) does not hold this authority: nodes refuse the certificate until it is added there.")
+        }
         if issued.isCutByAuthority { print("It ends with the authority, before the lifetime asked for.") }
     }
 }

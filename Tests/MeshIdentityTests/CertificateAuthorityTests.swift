@@ -31,6 +31,21 @@ import Testing
         #expect(try TextFile.list(directory.path).count == 1)
     }
 
+    @Test func issuesTheTrustBundleWhereThereIsNone() throws {
+        let mesh = try Mesh()
+        let (output, file) = (mesh.root.path + "/node", mesh.root.path + "/node/ca.pem")
+        func issue(_ authority: CertificateAuthority) throws -> CertificateAuthority.Issued.Trust {
+            try authority.issue(namespace: "shop", serviceAccount: "web", output: output, now: Mesh.now).trust
+        }
+        #expect(try issue(mesh.authority) == .written(file))
+        #expect(try mesh.root.text("node/ca.pem") == mesh.root.text("ca/ca.pem"))
+        #expect(try issue(mesh.authority) == .holdsAuthority)
+        let other = try CertificateAuthority.create(
+            directory: mesh.root.path + "/other", trustDomain: "mesh.example", now: Mesh.now)
+        #expect(try issue(other) == .lacksAuthority(file))
+        #expect(try mesh.root.text("node/ca.pem") == mesh.root.text("ca/ca.pem"))
+    }
+
     @Test(arguments: ["", "Mesh.example", "mesh example", "mesh/example", "mesh.example,DNS:x"])
     func refusesWhatIsNoTrustDomain(name: String) throws {
         let directory = try TemporaryDirectory()
