@@ -48,6 +48,21 @@ struct Attachment {
         }
     }
 
+    /// Why the program is not at work, in a sentence; nil where it is.
+    func fault(pinDirectory: String) -> String? {
+        let number = bpf_obj_get("\(pinDirectory)/link_\(program)")
+        guard number >= 0 else { return "\(program) is not pinned: \(String(cString: strerror(-number)))" }
+        let link = FileDescriptor(owning: number)
+        guard case .cgroup(let path, _) = place else { return nil }
+        var info = bpf_link_info()
+        var size = UInt32(MemoryLayout<bpf_link_info>.size)
+        var status = stat()
+        guard bpf_obj_get_info_by_fd(link.number, &info, &size) == 0, stat(path, &status) == 0,
+            info.cgroup.cgroup_id == UInt64(status.st_ino)
+        else { return "\(program) is not attached to \(path)" }
+        return nil
+    }
+
     private func pinNew(_ link: Int32, at pin: String) throws(BPFError) {
         guard link >= 0 else { throw BPFError("attach", code: -link, object: program) }
         let link = FileDescriptor(owning: link)

@@ -20,6 +20,7 @@ package final class KernelPrograms {
     package let live: LiveFlows
     private let counterMap: Int32
     private let object: BPFObject
+    private let attachments: [Attachment]
     package let pinDirectory: String
 
     /// `cgroupRoot` and `socketsCgroup` are directories; the second must exist and hold no process but the socket maker.
@@ -41,10 +42,14 @@ package final class KernelPrograms {
         events = try EventRing(mapDescriptor: try object.mapDescriptor("mesh_events"))
         live = try LiveFlows(
             program: try object.program("mesh_live"), mapDescriptor: try object.mapDescriptor("mesh_sockets"))
-        for attachment in Attachment.all(root: cgroupRoot, sockets: socketsCgroup) {
+        attachments = Attachment.all(root: cgroupRoot, sockets: socketsCgroup)
+        for attachment in attachments {
             try attachment.install(try object.programDescriptor(attachment.program), pinDirectory: pinDirectory)
         }
     }
+
+    /// Programs that are not in their place any more, as somebody removed a pin or detached a link: one sentence each.
+    package func faults() -> [String] { attachments.compactMap { $0.fault(pinDirectory: pinDirectory) } }
 
     /// How often each reason was counted, over all processors, by its number.
     package func counters() throws(IOError) -> [UInt64] {

@@ -24,7 +24,11 @@ package final class Proxy {
         signal(SIGPIPE, SIG_IGN)
         controller = ProxyController(
             reactor: reactor, link: ControlLink(path: controlPath, reactor: reactor), kernel: kernel,
-            started: { if isConfined { Hardening.confine() } },
+            started: {
+                guard isConfined else { return }
+                Hardening.confine()
+                OwnProcess.forgetStartUpCode()
+            },
             ended: { reactor.stop() })
     }
 

@@ -68,8 +68,9 @@ package final class MeshSockets {
     private var prepared: Set<NetworkNamespaceID> = []
     /// Namespaces without IPv6 loopback.
     private var withoutIPv6: Set<NetworkNamespaceID> = []
-    /// What could not be made, by what it is: gone when it could.
-    package private(set) var problems: [String: String] = [:]
+    /// What could not be made, and why: gone when it could.
+    private var failures: [Subject: IOError] = [:]
+    package var problems: [String] { failures.map { "\($0): \($1)" } }
     private var wanted = Wanted()
 
     package init(
@@ -116,7 +117,7 @@ package final class MeshSockets {
 
     /// Tries again what could not be made, as a port may be free by now.
     package func retryFailed() {
-        if !problems.isEmpty { reconcile() }
+        if !failures.isEmpty { reconcile() }
     }
 
     /// The proxy asks for dial sockets.
@@ -136,7 +137,7 @@ package final class MeshSockets {
         wanted.namespaces[id] = nil
         prepared.remove(id)
         withoutIPv6.remove(id)
-        problems = problems.filter { !$0.key.hasSuffix(" \(id.rawValue)") && !$0.key.contains(" \(id.rawValue),") }
+        failures = failures.filter { $0.key.networkNamespace != id }
         listeners = listeners.filter { $0.key.networkNamespace != id }
         filled = filled.filter { $0.networkNamespace != id }
         outstanding = outstanding.filter { $0.key.networkNamespace != id }
@@ -181,13 +182,13 @@ package final class MeshSockets {
 
     private func prepare(_ id: NetworkNamespaceID) {
         guard !prepared.contains(id) else { return }
-        let subject = "network namespace \(id.rawValue)"
+        let subject = Subject.preparing(id)
         do throws(IOError) {
             let cookie = try maker.prepare(namespaces.open(id), reservedPorts: ports.reserved)
             if cookie == namespaces.cookie(of: id) { prepared.insert(id) }
-            problems[subject] = nil
+            failures[subject] = nil
         } catch {
-            problems[subject] = "\(subject): \(error)"
+            failures[subject] = error
         }
     }
 
@@ -202,12 +203,12 @@ package final class MeshSockets {
             if listeners[key] == nil { missing.append(key) }
         }
         if missing.isEmpty { return }
-        let subject = "network namespace \(id.rawValue), \(address)"
+        let subject = Subject.listening(id, address)
         do throws(IOError) {
             let namespace = try namespaces.open(id)
             let made = try maker.listeners(on: address, in: namespace, id: id, count: UInt16(missing.count))
             guard made.cookie == namespaces.cookie(of: id) else { return }
-            problems[subject] = nil
+            failures[subject] = nil
             deliver(made, missing)
         } catch {
             if !address.address.isIPv4, kind == .outbound,
@@ -215,7 +216,7 @@ package final class MeshSockets {
             {
                 withoutIPv6.insert(id)
             } else {
-                problems[subject] = "\(subject): \(error)"
+                failures[subject] = error
             }
         }
     }
@@ -261,16 +262,16 @@ package final class MeshSockets {
 
     /// False when it is worth another try.
     private func deliver(_ pool: DialPool, _ count: UInt16, to channel: ProxyChannel) -> Bool {
-        let subject = "dial sockets of network namespace \(pool.networkNamespace.rawValue)"
+        let subject = Subject.dialling(pool.networkNamespace)
         do throws(IOError) {
             let namespace = try namespaces.open(pool.networkNamespace)
             var made = try maker.dialSockets(pool, count: count, in: namespace)
             guard made.cookie == namespaces.cookie(of: pool.networkNamespace) else { return true }
-            problems[subject] = nil
+            failures[subject] = nil
             channel.send(.dialSockets(pool: pool), made.sockets.takeFirst(Int(count)))
             return true
         } catch {
-            problems[subject] = "\(subject): \(error)"
+            failures[subject] = error
             // Without IPv6 in the kernel no try helps.
             if error.code == EAFNOSUPPORT { return true }
             retryLater(milliseconds: 200)
@@ -283,6 +284,27 @@ package final class MeshSockets {
         retry = reactor.schedule(afterMilliseconds: milliseconds) { [weak self] in
             self?.retry = nil
             self?.fillPools()
+        }
+    }
+
+    /// What a failure is about.
+    private enum Subject: Hashable, CustomStringConvertible {
+        case preparing(NetworkNamespaceID)
+        case listening(NetworkNamespaceID, SocketAddress)
+        case dialling(NetworkNamespaceID)
+
+        var networkNamespace: NetworkNamespaceID {
+            switch self {
+            case .preparing(let id), .listening(let id, _), .dialling(let id): id
+            }
+        }
+
+        var description: String {
+            switch self {
+            case .preparing(let id): "network namespace \(id.rawValue)"
+            case .listening(let id, let address): "network namespace \(id.rawValue), \(address)"
+            case .dialling(let id): "dial sockets of network namespace \(id.rawValue)"
+            }
         }
     }
 }

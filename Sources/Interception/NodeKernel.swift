@@ -26,6 +26,9 @@ package final class NodeKernel {
         watch = try reactor.watch(programs.events.descriptor) { [weak self] _ in self?.programs.events.read(body) }
     }
 
+    /// Programs that are not in their place any more, one sentence each. Some system calls.
+    package func faults() -> [String] { programs.faults() }
+
     /// How often each reason was counted, by its number.
     package func counters() throws(IOError) -> [UInt64] { try programs.counters() }
 

@@ -18,6 +18,7 @@ package enum SocketMakerProcess {
     /// Serves until meshd closes its end. `marksPurpose` is false only in tests without the kernel programs.
     package static func run(control: consuming FileDescriptor, marksPurpose: Bool = true) throws(IOError) {
         try OwnProcess.becomeUndumpable()
+        OwnProcess.forgetStartUpCode()
         let socket = SeqpacketSocket(control)
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256, alignment: 16)
         defer { buffer.deallocate() }

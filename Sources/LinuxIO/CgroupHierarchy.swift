@@ -64,7 +64,7 @@ package struct CgroupHierarchy: Equatable, Sendable {
 
     /// Whether it or a descendant has a live process.
     package func isPopulated(_ path: String) throws(IOError) -> Bool {
-        try TextFile.read(directory(path) + "/cgroup.events").contains("populated 1")
+        try TextFile.read(directory(path) + "/cgroup.events").split(separator: "\n").contains { $0 == "populated 1" }
     }
 
     package func procsFile(_ path: String) -> String { directory(path) + "/cgroup.procs" }

@@ -114,6 +114,9 @@ package enum OwnProcess {
         guard setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none) == 0 else { throw .last("setrlimit") }
     }
 
+    /// Gives back the memory of code that only starting up ran (decision 0090): call it once everything is set up.
+    package static func forgetStartUpCode() { _ = clinux_forget_start_up_code() }
+
     package static func executablePath() throws(IOError) -> String {
         var buffer = [UInt8](repeating: 0, count: 4_096)
         let count = buffer.withUnsafeMutableBytes { bytes in

@@ -96,6 +96,7 @@ final class Daemon {
         try identity.start()
         discovered(try source.start())
         try interceptor.start()
+        OwnProcess.forgetStartUpCode()
         log.info("meshd \(Meshd.version) runs on node \(configuration.node)")
     }
 

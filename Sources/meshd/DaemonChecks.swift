@@ -8,17 +8,24 @@ import MeshModel
 enum DaemonChecks {
     static func all(_ daemon: Daemon, _ status: NodeStatus) -> [CheckFact] {
         [
-            CheckFact("the kernel programs are attached and pinned", .passed, detail: daemon.file.pinDirectory),
-            resources(status), localNode(daemon),
+            kernelPrograms(daemon), resources(status), localNode(daemon),
             CheckFact(
                 "the proxy is connected and has the snapshot", status.ready ? .passed : .failed,
                 detail: status.readyReason,
                 fix: status.ready ? "" : "see meshd's log; the proxy's user must be able to execute meshd"),
-            certificates(daemon), reachable(daemon, status), workloads(daemon), losses(status),
+            certificates(daemon), reachable(daemon), workloads(daemon), losses(status),
         ]
     }
 
     // MARK: private
+
+    private static func kernelPrograms(_ daemon: Daemon) -> CheckFact {
+        let name = "the kernel programs are attached and pinned"
+        let faults = daemon.kernel.faults()
+        return CheckFact(
+            name, faults.isEmpty ? .passed : .failed, detail: faults.first ?? daemon.file.pinDirectory,
+            fix: faults.isEmpty ? "" : "restart meshd: it attaches and pins them again")
+    }
 
     private static func resources(_ status: NodeStatus) -> CheckFact {
         let name = "the resource files are without errors"
@@ -46,9 +53,9 @@ enum DaemonChecks {
             fix: "meshctl ca issue, into \(daemon.file.configuration.certificatesDirectory)")
     }
 
-    private static func reachable(_ daemon: Daemon, _ status: NodeStatus) -> CheckFact {
+    private static func reachable(_ daemon: Daemon) -> CheckFact {
         let name = "no peer node is known to be unreachable"
-        guard let problem = status.problems.first(where: { $0.contains("can't be reached") }) else {
+        guard let problem = DaemonFacts.unreachableNodes(daemon).first else {
             return CheckFact(name, .passed)
         }
         return CheckFact(

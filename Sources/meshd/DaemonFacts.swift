@@ -88,7 +88,7 @@ final class DaemonFacts: AdminBackend {
         status.snapshotVersion = daemonSnapshot?.version ?? 0
         status.resourceFiles = discovery.fileCount
         status.resourceErrors = discovery.problems.filter { $0.severity == .error }.map(\.description)
-        status.kernelProgramsAttached = true
+        status.kernelProgramsAttached = daemon.kernel.faults().isEmpty
         status.proxyPid = daemon.interceptor.proxyPID ?? 0
         status.proxyRestarts = UInt64(max(0, daemon.interceptor.proxyStarts - 1))
         status.proxySnapshotVersion = daemon.interceptor.proxySnapshotVersion
@@ -127,10 +127,15 @@ final class DaemonFacts: AdminBackend {
         if let failure = daemon.flows.records.failure { problems.append("connection records are not kept: \(failure)") }
         if let problem = daemon.resources.problem { problems.append(problem) }
         problems += daemon.identity.problems
-        for (id, code) in daemon.interceptor.unreachableNodes {
-            let name = daemonSnapshot?.node(id)?.name ?? "#\(id.rawValue)"
-            problems.append("node \(name) can't be reached: \(String(cString: strerror(code)))")
-        }
+        problems += Self.unreachableNodes(daemon)
         return problems.sorted()
+    }
+
+    /// One sentence for each peer node that connects are refused to.
+    static func unreachableNodes(_ daemon: Daemon) -> [String] {
+        daemon.interceptor.unreachableNodes.map { id, code in
+            let name = daemon.flows.snapshot?.node(id)?.name ?? "#\(id.rawValue)"
+            return "node \(name) can't be reached: \(String(cString: strerror(code)))"
+        }.sorted()
     }
 }

@@ -105,6 +105,17 @@ import Testing
         #expect(try node.run(until: { try node.connects(from: "/w/web", to: "10.0.0.2") }, milliseconds: 2_000))
     }
 
+    @Test func aProgramThatWasUnpinnedOrDetachedIsNamed() throws {
+        let node = try Node("faults", resources, isReal: true)
+        try node.start()
+        let kernel = try #require(node.nodeKernel)
+        let pins = try #require(node.interceptor?.configuration).pinDirectory
+        #expect(kernel.faults() == [])
+        #expect(unlink(pins + "/link_mesh_cgmkdir") == 0)
+        #expect(unlink(pins + "/link_mesh_connect4") == 0)
+        #expect(kernel.faults().map { $0.prefix { $0 != " " } } == ["mesh_cgmkdir", "mesh_connect4"])
+    }
+
     @Test func uninstallLeavesNoPin() throws {
         let node = try Node("unpin", resources, isReal: true)
         try node.start()

@@ -8,7 +8,8 @@ bench_idle() {
     lab_mesh_settled
     before=$(bench_resident_kib)
     kernel_before=$(bench_kernel_kib)
-    bench_row rss_idle MiB - "$(awk -v k="$before" 'BEGIN { printf "%.1f", k / 1024 }')" -
+    bench_row rss_idle MiB - "$(bench_resident_kib proxy | bench_mib)" -
+    bench_row rss_idle_all MiB - "$(bench_mib <<<"$before")" -
     bench_idle_by_process
     lab_start idle-server b w2 python3 "$ROOT/tools/lib/bench/idle_connections.py" serve "$BENCH_IDLE_PORT"
     lab_start idle-client a w1 python3 "$ROOT/tools/lib/bench/idle_connections.py" hold idle "$BENCH_IDLE_PORT" "$count" \
@@ -33,26 +34,32 @@ lab_mesh_settled() {
     sleep 3
 }
 
-bench_mesh_processes() {
-    local node
-    for node in $LAB_NODES; do cat "$(lab_cgroup "$node")"/culvert/{meshd,proxy}/cgroup.procs; done
-}
+BENCH_PARTS="meshd sockets proxy"
 
+# bench_resident_kib [PART…]: of the mesh's processes of both nodes.
 bench_resident_kib() {
-    local pid total=0 kib
-    for pid in $(bench_mesh_processes); do
+    local node part pid kib total=0
+    # shellcheck disable=SC2086 # a list
+    [ $# -gt 0 ] || set -- $BENCH_PARTS
+    for pid in $(
+        for node in $LAB_NODES; do
+            for part in "$@"; do cat "$(lab_cgroup "$node")/culvert/$part/cgroup.procs"; done
+        done
+    ); do
         kib=$(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status")
         total=$((total + kib))
     done
     echo "$total"
 }
 
+bench_mib() { awk '{ printf "%.1f", $1 / 1024 }'; }
+
 bench_idle_by_process() {
     local node part pid
     for node in $LAB_NODES; do
-        for part in meshd proxy; do
+        for part in $BENCH_PARTS; do
             while read -r pid; do
-                printf 'memory: node %s %-6s %s\n' "$node" "$part" \
+                printf 'memory: node %s %-7s %s\n' "$node" "$part" \
                     "$(awk '/^(VmRSS|RssAnon|RssFile)/ { printf "%s %d KiB  ", $1, $2 }' "/proc/$pid/status")"
             done <"$(lab_cgroup "$node")/culvert/$part/cgroup.procs"
         done
