@@ -128,7 +128,8 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct mesh
 		return refuse(ctx, attempt, id, MESH_REASON_STATE_MISSING, ECONNREFUSED);
 	if (sk->bound_dev_if)
 		return refuse(ctx, attempt, id, MESH_REASON_BOUND_TO_DEVICE, ECONNREFUSED);
-	if (workload->handovers >= settings->handover_per_workload_max)
+	/* Signed: meshd's rewriting of the entry may lose a step, and below zero must not read as full. */
+	if ((__s32)workload->handovers >= settings->handover_per_workload_max)
 		return refuse(ctx, attempt, id, MESH_REASON_HANDOVER_FULL, ECONNREFUSED);
 	if (!choose_target(attempt, bpf_get_socket_cookie(ctx))) {
 		ask_for_listener(ctx, attempt, id);

@@ -79,14 +79,31 @@ static __always_inline void mesh_handovers_add(__u32 id, __s32 change)
 		__sync_fetch_and_add(&workload->handovers, change);
 }
 
-static __always_inline void handover_put(struct bpf_sock_ops *ctx, const struct mesh_socket *entry)
+/* Both ends may remove an entry at the same moment: only who did uncounts it. */
+static __always_inline void handover_drop(const struct mesh_tuple *tuple)
+{
+	struct mesh_socket *entry = bpf_map_lookup_elem(&mesh_handover, tuple);
+	__u32 workload;
+	bool counted;
+
+	if (!entry)
+		return;
+	counted = entry->flags & MESH_SOCKET_COUNTED;
+	workload = entry->workload;
+	if (!bpf_map_delete_elem(&mesh_handover, tuple) && counted)
+		mesh_handovers_add(workload, -1);
+}
+
+/* False when it could not be stored. Without the entry the other side closes what it accepts: nothing is guessed. */
+static __always_inline bool handover_put(struct bpf_sock_ops *ctx, const struct mesh_socket *entry)
 {
 	struct mesh_tuple tuple = {};
 
 	mesh_tuple_of_connecting(ctx, &tuple);
-	/* Without the entry the other side closes what it accepts: nothing is guessed. */
-	if (bpf_map_update_elem(&mesh_handover, &tuple, entry, BPF_ANY))
-		mesh_count(MESH_REASON_HANDOVER_FULL);
+	if (!bpf_map_update_elem(&mesh_handover, &tuple, entry, BPF_NOEXIST))
+		return true;
+	handover_drop(&tuple); /* of a socket whose close nobody told us about */
+	return !bpf_map_update_elem(&mesh_handover, &tuple, entry, BPF_NOEXIST);
 }
 
 static __always_inline void handover_from_captured(struct bpf_sock_ops *ctx, struct mesh_socket *kept)
@@ -97,11 +114,12 @@ static __always_inline void handover_from_captured(struct bpf_sock_ops *ctx, str
 	if (!mesh_is_loopback(&local))
 		kept->source.address = local; /* bound before it connected: its own choice */
 	kept->source.port_be = mesh_local_port(ctx);
-	if (!(kept->flags & MESH_SOCKET_COUNTED)) {
-		kept->flags |= MESH_SOCKET_COUNTED;
+	kept->flags |= MESH_SOCKET_COUNTED; /* the entry is, from here to its end */
+	if (handover_put(ctx, kept))
 		mesh_handovers_add(kept->workload, 1);
-	}
-	handover_put(ctx, kept);
+	else
+		mesh_count(MESH_REASON_HANDOVER_FULL);
+	kept->flags &= ~MESH_SOCKET_COUNTED;
 }
 
 static __always_inline void handover_from_dial(struct bpf_sock_ops *ctx, const struct mesh_own *own)
@@ -113,7 +131,8 @@ static __always_inline void handover_from_dial(struct bpf_sock_ops *ctx, const s
 	entry.policy_generation = own->present.policy_generation;
 	entry.cookie = bpf_get_socket_cookie(ctx);
 	entry.netns_cookie = bpf_get_netns_cookie(ctx);
-	handover_put(ctx, &entry);
+	if (!handover_put(ctx, &entry))
+		mesh_count(MESH_REASON_PRESENTATION_FAILED);
 }
 
 static __always_inline void handover_at_connect(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
@@ -130,28 +149,39 @@ static __always_inline void handover_at_connect(struct bpf_sock_ops *ctx, struct
 		handover_from_dial(ctx, own);
 }
 
-/* Moves the entry to the accepted socket. Returns what is kept there now, or 0 when nothing was handed over. */
+/*
+ * Moves the entry to the accepted socket. Returns what is kept there now, or 0 when nothing was handed over. A copy counts
+ * only if we removed the entry ourselves: had the other end removed it meanwhile, its memory could be another's already.
+ */
 static __always_inline struct mesh_socket *handover_at_accept(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct mesh_socket *entry, *kept;
 	struct mesh_tuple tuple = {};
+	__u32 workload;
+	bool counted;
 
 	mesh_tuple_of_accepted(ctx, &tuple);
 	entry = bpf_map_lookup_elem(&mesh_handover, &tuple);
 	if (!entry)
 		return 0;
-	if (entry->flags & MESH_SOCKET_COUNTED)
-		mesh_handovers_add(entry->workload, -1);
+	counted = entry->flags & MESH_SOCKET_COUNTED;
+	workload = entry->workload;
 	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (kept) {
 		__builtin_memcpy(kept, entry, sizeof(*kept));
 		kept->flags = 0;
-		kept->role = entry->role == MESH_ROLE_DIAL ? MESH_ROLE_SERVED : MESH_ROLE_ACCEPTED;
-		kept->peer_cookie = entry->cookie;
+		kept->role = kept->role == MESH_ROLE_DIAL ? MESH_ROLE_SERVED : MESH_ROLE_ACCEPTED;
+		kept->peer_cookie = kept->cookie;
 	} else {
 		mesh_count(MESH_REASON_STORAGE_FAILED);
 	}
-	bpf_map_delete_elem(&mesh_handover, &tuple);
+	if (bpf_map_delete_elem(&mesh_handover, &tuple)) {
+		if (kept)
+			kept->role = MESH_ROLE_NONE;
+		return 0;
+	}
+	if (counted)
+		mesh_handovers_add(workload, -1);
 	return kept;
 }
 
@@ -159,15 +189,9 @@ static __always_inline struct mesh_socket *handover_at_accept(struct bpf_sock_op
 static __always_inline void handover_at_close(struct bpf_sock_ops *ctx, bool handed_over)
 {
 	struct mesh_tuple tuple = {};
-	struct mesh_socket *entry;
 
 	if (!handed_over)
 		return;
 	mesh_tuple_of_connecting(ctx, &tuple);
-	entry = bpf_map_lookup_elem(&mesh_handover, &tuple);
-	if (!entry)
-		return;
-	if (entry->flags & MESH_SOCKET_COUNTED)
-		mesh_handovers_add(entry->workload, -1);
-	bpf_map_delete_elem(&mesh_handover, &tuple);
+	handover_drop(&tuple);
 }
