@@ -172,7 +172,8 @@ static __always_inline int judge_workload(struct bpf_sock_addr *ctx, const struc
 	if (is_own_address(workload, id, &attempt->destination, found))
 		return CONNECT_PASS;
 	if (!found) {
-		keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH);
+		if (!keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH))
+			mesh_count(MESH_REASON_STORAGE_FAILED); /* goes out as it would, only unseen */
 		return CONNECT_PASS;
 	}
 	if (found->refuse_errno)
@@ -190,6 +191,20 @@ static __always_inline int judge_loopback(struct bpf_sock_addr *ctx, const struc
 	return CONNECT_PASS;
 }
 
+/*
+ * A socket that connected before and was disconnected is a new one to us. The hook runs for closed sockets only: a second
+ * connect() on one that is connecting or connected fails before it.
+ */
+static __always_inline void forget_former_use(struct bpf_sock *sk)
+{
+	struct mesh_socket *kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);
+
+	if (kept) {
+		kept->role = MESH_ROLE_NONE;
+		kept->flags = 0;
+	}
+}
+
 static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attempt *attempt)
 {
 	struct mesh_settings *settings = mesh_settings_now();
@@ -201,6 +216,7 @@ static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attem
 
 	if (!settings || ctx->type != SOCK_STREAM || !sk)
 		return CONNECT_PASS;
+	forget_former_use(sk);
 	attempt->netns_cookie = bpf_get_netns_cookie(ctx);
 	own = bpf_sk_storage_get(&mesh_own, sk, 0, 0);
 	if (own) {
