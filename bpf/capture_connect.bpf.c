@@ -208,8 +208,8 @@ static __always_inline void forget_former_use(struct bpf_sock *sk)
 static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attempt *attempt)
 {
 	struct mesh_settings *settings = mesh_settings_now();
+	struct mesh_cgroup caller = {};
 	struct bpf_sock *sk = ctx->sk;
-	struct mesh_cgroup *caller;
 	struct tcp_sock *tcp;
 	struct mesh_own *own;
 	__u32 id, owner;
@@ -228,11 +228,10 @@ static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attem
 	/* An accepted socket of the mesh, disconnected and used again: it was made for no dial at all. */
 	if (tcp && tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id == settings->sockets_cgroup_id)
 		return refuse(ctx, attempt, 0, MESH_REASON_DIAL_OUT_OF_SCOPE, EPERM);
-	caller = mesh_caller();
-	if (!caller || caller->state == MESH_CGROUP_OUTSIDE)
+	if (!mesh_caller(&caller) || caller.state == MESH_CGROUP_OUTSIDE)
 		return CONNECT_PASS;
-	id = caller->workload;
-	if (caller->state != MESH_CGROUP_READY)
+	id = caller.workload;
+	if (caller.state != MESH_CGROUP_READY)
 		return refuse(ctx, attempt, id, MESH_REASON_WORKLOAD_NOT_READY, ECONNREFUSED);
 	if (!tcp)
 		return refuse(ctx, attempt, id, MESH_REASON_STATE_MISSING, ECONNREFUSED);

@@ -9,20 +9,20 @@ static __always_inline int judge_bind(struct bpf_sock_addr *ctx)
 {
 	struct mesh_settings *settings = mesh_settings_now();
 	struct mesh_event event = { .version = MESH_ABI_VERSION, .kind = MESH_EVENT_REFUSED };
-	struct mesh_cgroup *caller;
+	struct mesh_cgroup caller = {};
 
 	if (!settings || ctx->type != SOCK_STREAM || !mesh_is_mesh_port(settings, ctx->user_port))
 		return 1;
 	if (bpf_get_current_cgroup_id() == settings->sockets_cgroup_id)
 		return 1;
-	caller = mesh_caller();
+	mesh_caller(&caller);
 	mesh_count(MESH_REASON_MESH_PORT_RESERVED);
 	event.reason = MESH_REASON_MESH_PORT_RESERVED;
 	event.errno_value = EPERM;
 	event.at_ns = bpf_ktime_get_boot_ns();
 	event.socket.version = MESH_ABI_VERSION;
 	event.socket.role = MESH_ROLE_REFUSED;
-	event.socket.workload = caller ? caller->workload : 0;
+	event.socket.workload = caller.workload;
 	event.socket.pid = bpf_get_current_pid_tgid() >> 32;
 	event.socket.cgroup_id = bpf_get_current_cgroup_id();
 	event.socket.netns_cookie = bpf_get_netns_cookie(ctx);

@@ -73,20 +73,43 @@ static __always_inline bool mesh_is_mesh_port(const struct mesh_settings *settin
 			   port_be == settings->tunnel_port_be || port_be == settings->dns_port_be);
 }
 
-/* The workload of the calling task: from its cgroup upwards, the nearest entry wins. */
-static __always_inline struct mesh_cgroup *mesh_caller(void)
+/*
+ * What the cgroup is, if anything is known of it. The kernel may give a removed entry's memory to the next one at once, even
+ * while we read, and meshd replaces entries: a copy counts only if the entry is still the same afterwards. One that never
+ * holds still is not ready, so that nobody is taken for somebody else.
+ */
+static __always_inline bool mesh_read_cgroup(__u64 id, struct mesh_cgroup *copy)
+{
+	struct mesh_cgroup *found = bpf_map_lookup_elem(&mesh_cgroups, &id), *again;
+
+	if (!found)
+		return false;
+	copy->workload = *(volatile __u32 *)&found->workload;
+	copy->state = *(volatile __u8 *)&found->state;
+	again = bpf_map_lookup_elem(&mesh_cgroups, &id);
+	if (again == found)
+		return true;
+	if (again) { /* replaced just now, so hardly again */
+		copy->workload = *(volatile __u32 *)&again->workload;
+		copy->state = *(volatile __u8 *)&again->state;
+	}
+	if (!again || bpf_map_lookup_elem(&mesh_cgroups, &id) != again) {
+		copy->workload = 0;
+		copy->state = MESH_CGROUP_NOT_READY;
+	}
+	return true;
+}
+
+/* The workload of the calling task: from its cgroup upwards, the nearest entry wins. False where none is. */
+static __always_inline bool mesh_caller(struct mesh_cgroup *caller)
 {
 	for (int level = MESH_ANCESTORS_MAX - 1; level >= 0; level--) {
 		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
-		struct mesh_cgroup *found;
 
-		if (!id)
-			continue;
-		found = bpf_map_lookup_elem(&mesh_cgroups, &id);
-		if (found)
-			return found;
+		if (id && mesh_read_cgroup(id, caller))
+			return true;
 	}
-	return 0;
+	return false;
 }
 
 /* The same for the cgroup that a socket was created in; 0 where it is no workload's. */
@@ -95,11 +118,10 @@ static __always_inline __u32 mesh_socket_workload(struct tcp_sock *tcp)
 	struct cgroup *group = tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
 
 	for (int level = 0; level < MESH_ANCESTORS_MAX && group; level++) {
-		__u64 id = BPF_CORE_READ(group, kn, id);
-		struct mesh_cgroup *found = bpf_map_lookup_elem(&mesh_cgroups, &id);
+		struct mesh_cgroup found = {};
 
-		if (found)
-			return found->state == MESH_CGROUP_OUTSIDE ? 0 : found->workload;
+		if (mesh_read_cgroup(BPF_CORE_READ(group, kn, id), &found))
+			return found.state == MESH_CGROUP_OUTSIDE ? 0 : found.workload;
 		/* self is the first member of struct cgroup, so its parent's address is the parent group's */
 		group = (struct cgroup *)BPF_CORE_READ(group, self.parent);
 	}
