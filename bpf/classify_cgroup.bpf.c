@@ -6,8 +6,8 @@
  */
 #include "include/mesh_lookup.h"
 
-#define PATH_MAX_LENGTH MESH_PATTERN_SIZE
-#define MATCH_STEPS_MAX (2 * MESH_PATTERN_SIZE)
+#define PATH_MAX_LENGTH 1024 /* what the tracepoint gives; '*' may stand for much, so paths are longer than patterns */
+#define MATCH_STEPS_MAX (2 * PATH_MAX_LENGTH)
 
 /* The path of the cgroup at hand; per CPU, as it does not fit the stack. */
 struct path_text {
@@ -27,7 +27,7 @@ struct match {
 	__u32 in_pattern, in_path;
 	__u32 star, after_star; /* where to go back to: one past the last '*', and the path position tried for it */
 	bool has_star;
-	__u8 result; /* 0: going on, 1: matches, 2: does not */
+	__u8 result; /* 0: going on, or undecided after all steps; 1: matches; 2: does not */
 };
 
 static __always_inline bool go_back(struct match *match)
@@ -92,7 +92,7 @@ static long try_pattern(__u32 index, struct search *search)
 	match.pattern = pattern;
 	match.path = search->path;
 	bpf_loop(MATCH_STEPS_MAX, match_step, &match, 0);
-	search->found = match.result == 1;
+	search->found = match.result != 2; /* undecided: marked, as meshd takes off the mark where it is none */
 	return search->found;
 }
 
@@ -105,6 +105,12 @@ static __always_inline void report(__u64 id, enum mesh_event_kind kind)
 	mesh_send_event(&event);
 }
 
+/* Hierarchies of version 1 have paths and ids of their own, which may be those of quite other cgroups in ours. */
+static __always_inline bool is_version2(struct cgroup *group)
+{
+	return group->root->hierarchy_id == 0;
+}
+
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(mesh_cgmkdir, struct cgroup *group, const char *path)
 {
@@ -113,8 +119,9 @@ int BPF_PROG(mesh_cgmkdir, struct cgroup *group, const char *path)
 	struct path_text *text;
 	__u64 id = group->kn->id;
 	__u32 zero = 0;
+	long failed;
 
-	if (!mesh_settings_now())
+	if (!mesh_settings_now() || !is_version2(group))
 		return 0;
 	text = bpf_map_lookup_elem(&mesh_path, &zero);
 	if (!text || bpf_probe_read_kernel_str(text->text, sizeof(text->text), path) < 0)
@@ -123,7 +130,9 @@ int BPF_PROG(mesh_cgmkdir, struct cgroup *group, const char *path)
 	bpf_loop(MESH_PATTERNS_MAX, try_pattern, &search, 0);
 	if (!search.found)
 		return 0;
-	bpf_map_update_elem(&mesh_cgroups, &id, &state, BPF_NOEXIST);
+	failed = bpf_map_update_elem(&mesh_cgroups, &id, &state, BPF_NOEXIST);
+	if (failed && failed != -EEXIST)
+		mesh_count(MESH_REASON_QUEUE_LIMIT);
 	report(id, MESH_EVENT_CGROUP_MADE);
 	return 0;
 }
@@ -133,7 +142,7 @@ int BPF_PROG(mesh_cgrmdir, struct cgroup *group, const char *path)
 {
 	__u64 id = group->kn->id;
 
-	if (mesh_settings_now() && bpf_map_lookup_elem(&mesh_cgroups, &id))
+	if (mesh_settings_now() && is_version2(group) && bpf_map_lookup_elem(&mesh_cgroups, &id))
 		report(id, MESH_EVENT_CGROUP_REMOVED);
 	return 0;
 }

@@ -7,6 +7,9 @@ import LinuxIO
 struct BPFObject: ~Copyable {
     private let object: OpaquePointer
 
+    /// Room to work in, without content worth keeping: its size may differ between versions.
+    private static let scratchMap = "mesh_path"
+
     private init(owning object: OpaquePointer) { self.object = object }
 
     /// Loads the programs. Maps that are pinned in the directory are taken over, others are made and pinned there.
@@ -19,7 +22,9 @@ struct BPFObject: ~Copyable {
         var map = bpf_object__next_map(handle, nil)
         while let current = map {
             let name = String(cString: bpf_map__name(current))
-            if name.hasPrefix("mesh_") { _ = bpf_map__set_pin_path(current, "\(pinDirectory)/map_\(name)") }
+            if name.hasPrefix("mesh_"), name != scratchMap {
+                _ = bpf_map__set_pin_path(current, "\(pinDirectory)/map_\(name)")
+            }
             map = bpf_object__next_map(handle, current)
         }
         let failed = bpf_object__load(handle)

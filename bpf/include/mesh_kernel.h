@@ -58,10 +58,14 @@ struct cgroup_subsys_state {
 	struct cgroup_subsys_state *parent;
 } MESH_RELOCATED;
 
+struct cgroup_root {
+	int hierarchy_id; /* 0: version 2 */
+} MESH_RELOCATED;
+
 struct cgroup {
 	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
-	int level;
+	struct cgroup_root *root;
 } MESH_RELOCATED;
 
 struct sock_cgroup_data {
