@@ -241,7 +241,7 @@ static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attem
 	if (attempt->is_ipv6 && !mesh_is_mapped(&attempt->destination.address))
 		attempt->wants_ipv6_target |=
 			BPF_CORE_READ_BITFIELD(&tcp->inet_conn.icsk_inet.sk.__sk_common, skc_ipv6only);
-	if (mesh_is_loopback(&attempt->destination.address) || mesh_is_zero(&attempt->destination.address))
+	if (mesh_is_loopback(&attempt->destination.address) || mesh_is_unspecified(&attempt->destination.address))
 		return judge_loopback(ctx, settings, attempt, id);
 	return judge_workload(ctx, settings, attempt, id);
 }

@@ -46,6 +46,12 @@ static __always_inline bool mesh_is_zero(const struct mesh_address *address)
 	return !(address->word[0] | address->word[1] | address->word[2] | address->word[3]);
 }
 
+/* 0.0.0.0 or ::, which connect() takes for loopback. */
+static __always_inline bool mesh_is_unspecified(const struct mesh_address *address)
+{
+	return mesh_is_zero(address) || (mesh_is_mapped(address) && !address->word[3]);
+}
+
 static __always_inline bool mesh_is_same(const struct mesh_address *left, const struct mesh_address *right)
 {
 	return left->word[0] == right->word[0] && left->word[1] == right->word[1] && left->word[2] == right->word[2] &&
@@ -57,12 +63,12 @@ static __always_inline bool mesh_is_presentable(const struct mesh_address *addre
 {
 	__u32 first = bpf_ntohl(address->word[0]);
 
-	if (mesh_is_zero(address) || mesh_is_loopback(address))
+	if (mesh_is_unspecified(address) || mesh_is_loopback(address))
 		return false;
 	if (mesh_is_mapped(address)) {
 		__u32 ipv4 = bpf_ntohl(address->word[3]);
 
-		return ipv4 && ipv4 >> 28 != 0xe && ipv4 >> 16 != 0xa9fe && ipv4 != 0xffffffff;
+		return ipv4 >> 28 != 0xe && ipv4 >> 16 != 0xa9fe && ipv4 != 0xffffffff;
 	}
 	return first >> 24 != 0xff && first >> 22 != 0x3fa;
 }
