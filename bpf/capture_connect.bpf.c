@@ -266,7 +266,6 @@ SEC("cgroup/connect6")
 int mesh_connect6(struct bpf_sock_addr *ctx)
 {
 	struct connect_attempt attempt = { .is_ipv6 = true };
-	struct bpf_sock *sk = ctx->sk;
 	int verdict;
 
 	attempt.destination.address.word[0] = ctx->user_ip6[0];
@@ -274,9 +273,6 @@ int mesh_connect6(struct bpf_sock_addr *ctx)
 	attempt.destination.address.word[2] = ctx->user_ip6[2];
 	attempt.destination.address.word[3] = ctx->user_ip6[3];
 	attempt.destination.port_be = ctx->user_port;
-	/* A socket that is bound to an IPv6 address can't go to a mapped one. */
-	if (sk && (sk->src_ip6[0] || sk->src_ip6[1]))
-		attempt.wants_ipv6_target = true;
 	verdict = judge(ctx, &attempt);
 	if (verdict == CONNECT_TUNNEL) {
 		ctx->user_ip6[0] = attempt.target.address.word[0];

@@ -12,7 +12,7 @@ struct connect_attempt {
 	struct mesh_endpoint target; /* set when the verdict is tunnel */
 	__u64 netns_cookie;
 	bool is_ipv6;
-	bool wants_ipv6_target; /* V6ONLY, or bound to an IPv6 address */
+	bool wants_ipv6_target; /* V6ONLY, which bind() to an IPv6 address sets too */
 };
 
 /* The listener at the target: there, listening, made by the mesh (only such sockets carry a beat), and alive. */
