@@ -19,7 +19,7 @@ static __always_inline void mesh_count(enum mesh_reason reason)
 	__u64 *counter = bpf_map_lookup_elem(&mesh_counters, &key);
 
 	if (counter)
-		*counter += 1;
+		__sync_fetch_and_add(counter, 1); /* a softirq may count on the same CPU in between */
 }
 
 static __always_inline struct mesh_address mesh_address4(__be32 address)
