@@ -5,7 +5,7 @@ import Glibc
 import LinuxIO
 
 /// The programs at work on a small world of their own: a cgroup tree, a network namespace, and one process that plays
-/// applications and proxy in it (driver.py). Run once; the tests read what happened.
+/// applications and proxy in it (driver/). Run once; the tests read what happened.
 final class KernelScene {
     let answers: [String: Answer]
     let events: [mesh_event]
@@ -13,8 +13,11 @@ final class KernelScene {
     let counters: [UInt64]
     let handoversLeft: Int
     let workloadHandovers: UInt32
-    let madeLaterState: UInt8?
-    let unrelatedState: UInt8?
+    /// By cgroup, of those that were made while the programs ran: what they were marked as.
+    let marks: [String: UInt8]
+    let ownersMeanwhile: [(key: mesh_owner_key, owner: mesh_owner)]
+    let ownersLeft: Int
+    let otherFileSystem: BPFError?
     let pinsLeft: Bool
 
     enum Answer: Decodable {
@@ -38,11 +41,11 @@ final class KernelScene {
         var destination: String?
         var port: UInt16?
         var source: String?
+        var source_port: UInt16?
         var command: String?
         var peer: Peer?
         var own: Peer?
         var accept: Peer?
-        var ECONNREFUSED: Int?
     }
 
     /// An address, alone or with its port.
@@ -85,6 +88,11 @@ final class KernelScene {
         // A second load, as of a meshd that starts again, must not disturb anything.
         let reloaded = try world.load()
         driver.go()
+        _ = try driver.line()
+        ownersMeanwhile = try programs.owners.keys().compactMap { key in
+            try programs.owners.get(key).map { (key, $0) }
+        }
+        driver.go()
         let text = try driver.line()
         try driver.awaitSuccess()
         answers = try JSONDecoder().decode([String: Answer].self, from: Data(text.utf8))
@@ -94,8 +102,11 @@ final class KernelScene {
         counters = try reloaded.counters()
         handoversLeft = try reloaded.handovers.keys().count
         workloadHandovers = try reloaded.workloads.get(1)?.handovers ?? 99
-        madeLaterState = try reloaded.cgroups.get(world.cgroupID("made-later"))?.state
-        unrelatedState = try reloaded.cgroups.get(world.cgroupID("unrelated"))?.state
+        ownersLeft = try reloaded.owners.keys().count
+        var marks: [String: UInt8] = [:]
+        for group in world.laterGroups { marks[group] = try reloaded.cgroups.get(world.cgroupID(group))?.state }
+        self.marks = marks
+        otherFileSystem = world.errorOnOtherFileSystem()
         try KernelPrograms.uninstall(pinDirectory: world.pinDirectory)
         pinsLeft = access(world.pinDirectory, F_OK) == 0
     }

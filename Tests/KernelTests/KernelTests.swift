@@ -6,7 +6,7 @@ import Testing
 @Suite(.serialized) struct KernelTests {
     // Made once, read only afterwards.
     nonisolated(unsafe) private static let scene = Result { try KernelScene() }
-    private let scene: KernelScene
+    let scene: KernelScene
 
     init() throws { scene = try Self.scene.get() }
 
@@ -53,11 +53,15 @@ import Testing
         ("stale", ECONNREFUSED, .MESH_REASON_PROXY_STALE),
         ("dial_elsewhere", EPERM, .MESH_REASON_DIAL_OUT_OF_SCOPE),
         ("dial_no_purpose", EPERM, .MESH_REASON_DIAL_OUT_OF_SCOPE),
-        ("accepted_used_to_dial", EPERM, .MESH_REASON_DIAL_OUT_OF_SCOPE),
         ("tunnel_elsewhere", EPERM, .MESH_REASON_DIAL_OUT_OF_SCOPE),
         ("present_loopback", EPERM, .MESH_REASON_PRESENTATION_FAILED),
         ("present_multicast", EPERM, .MESH_REASON_PRESENTATION_FAILED),
+        ("present_link_local", EPERM, .MESH_REASON_PRESENTATION_FAILED),
+        ("present_unspecified", EPERM, .MESH_REASON_PRESENTATION_FAILED),
         ("no_hand_over", ENOENT, .MESH_REASON_HANDOVER_MISSING),
+        ("no_listener", ECONNREFUSED, .MESH_REASON_NO_LISTENER),
+        ("accepted_used_to_dial", EPERM, .MESH_REASON_DIAL_OUT_OF_SCOPE),
+        ("failed_open_service", ECONNREFUSED, .MESH_REASON_PROXY_STALE),
     ])
     func refusalGivesItsErrnoAndCountsItsReason(_ refusal: (String, Int32, mesh_reason)) {
         #expect(scene.code(refusal.0) == refusal.1, "\(refusal.0)")
@@ -95,14 +99,13 @@ import Testing
         #expect(facts.accept == .endpoint("10.9.0.7", 5555))
         #expect(facts.peer == .endpoint("10.9.0.7", 5555))
         #expect(facts.own == .endpoint("10.9.0.2", 8080))
+        let facts6 = try #require(scene.facts("presented6"))
+        #expect(facts6.accept == .endpoint("fd99::7", 6666))
+        #expect(facts6.peer == .endpoint("fd99::7", 6666))
     }
 
     @Test func servedFlowNamesWorkloadPeerAndProcess() throws {
-        let role = UInt8(mesh_socket_role.MESH_ROLE_SERVED.rawValue)
-        let closed = try #require(
-            scene.events.first {
-                $0.socket.role == role && UInt32($0.kind) == mesh_event_kind.MESH_EVENT_CLOSE.rawValue
-            })
+        let closed = try #require(servedClose(presentedPort: 5555))
         #expect(closed.socket.workload == 2)
         #expect(closed.socket.peer_principal == 7)
         #expect(closed.socket.peer_cookie != 0)
@@ -113,6 +116,14 @@ import Testing
         let closed = try #require(closeEvent(port: "live_port"))
         #expect(closed.bytes_sent == 100_000)
         #expect(closed.bytes_received == 501)
+        #expect(closed.approximate == 0)
+    }
+
+    @Test(arguments: [(UInt16(5555), UInt64(777), UInt64(333)), (6666, 55, 16)])
+    func bytesOfTheServerAreExactWhoeverClosesFirst(_ flow: (UInt16, UInt64, UInt64)) throws {
+        let closed = try #require(servedClose(presentedPort: flow.0))
+        #expect(closed.bytes_sent == flow.1)
+        #expect(closed.bytes_received == flow.2)
         #expect(closed.approximate == 0)
     }
 
@@ -137,11 +148,23 @@ import Testing
 
     @Test func newCgroupOfASelectorIsRefusedFromTheStart() {
         #expect(scene.code("made_later") == ECONNREFUSED)
-        #expect(scene.madeLaterState == UInt8(mesh_cgroup_state.MESH_CGROUP_NOT_READY.rawValue))
-        #expect(scene.unrelatedState == nil)
+        #expect(
+            scene.marks.keys.sorted() == ["made-later", "pod-q-x1b/leaf", KernelWorld.longGroup + "/leaf"].sorted())
+        #expect(scene.marks.values.allSatisfy { $0 == UInt8(mesh_cgroup_state.MESH_CGROUP_NOT_READY.rawValue) })
+        // Others' hierarchies have cgroups of these names too.
+        #expect(
+            scene.events.count { UInt32($0.kind) == mesh_event_kind.MESH_EVENT_CGROUP_MADE.rawValue } == 3)
     }
 
     @Test func uninstallingLeavesNoPin() { #expect(!scene.pinsLeft) }
+
+    private func servedClose(presentedPort: UInt16) -> mesh_event? {
+        let role = UInt8(mesh_socket_role.MESH_ROLE_SERVED.rawValue)
+        return scene.events.first {
+            $0.socket.role == role && $0.socket.source.port_be == presentedPort.bigEndian
+                && UInt32($0.kind) == mesh_event_kind.MESH_EVENT_CLOSE.rawValue
+        }
+    }
 
     private func closeEvent(port name: String) -> mesh_event? {
         guard let port = scene.code(name) else { return nil }

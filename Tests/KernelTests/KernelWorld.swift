@@ -7,7 +7,15 @@ import LinuxIO
 final class KernelWorld {
     private let hierarchy: CgroupHierarchy
     private let name = "culvert-kernel-\(getpid())"
-    private let groups = ["w1", "w2", "w3", "sockets", "outside", "made-later", "unrelated"]
+    private let groups = [
+        "w1", "w1/child", "w1/nested", "w1/outside", "w2", "w3", "w4", "sockets", "outside",
+    ]
+    let laterGroups = [
+        "made-later", "unrelated", "pod-q-x1b", "pod-q-x1b/leaf", "pod-q-x1b/leaf2", "pod-x1", KernelWorld.longGroup,
+        KernelWorld.longGroup + "/leaf",
+    ]
+    /// Its path is longer than a pattern may be.
+    static let longGroup = "pod-" + String(repeating: "q", count: 220) + "-x1b"
     private let bpffs: String
     var pinDirectory: String { bpffs + "/pins" }
 
@@ -18,7 +26,7 @@ final class KernelWorld {
     init() throws {
         hierarchy = try CgroupHierarchy.locate()
         bpffs = "/run/\(name)"
-        for group in groups.prefix(5) { try hierarchy.create("/\(name)/\(group)") }
+        for group in groups { try hierarchy.create("/\(name)/\(group)") }
         try KernelWorld.shell(
             """
             mkdir -p \(bpffs) && mount -t bpf bpf \(bpffs) && ip netns add \(name) &&
@@ -31,7 +39,7 @@ final class KernelWorld {
     func remove() {
         try? KernelPrograms.uninstall(pinDirectory: pinDirectory)
         try? KernelWorld.shell("ip netns delete \(name); umount \(bpffs); rmdir \(bpffs)")
-        for group in groups { try? hierarchy.remove("/\(name)/\(group)") }
+        for group in (groups + laterGroups).reversed() { try? hierarchy.remove("/\(name)/\(group)") }
         try? hierarchy.remove("/\(name)")
     }
 
@@ -41,21 +49,23 @@ final class KernelWorld {
             socketsCgroup: hierarchy.directory("/\(name)/sockets"))
     }
 
+    func errorOnOtherFileSystem() -> BPFError? {
+        let directory = "/tmp/\(name)"
+        defer { rmdir(directory) }
+        do throws(BPFError) {
+            _ = try KernelPrograms(pinDirectory: directory, cgroupRoot: "/nowhere", socketsCgroup: "/nowhere")
+            return nil
+        } catch { return error }
+    }
+
     func cgroupID(_ group: String) throws -> UInt64 { try hierarchy.id(of: "/\(name)/\(group)") }
 
-    /// The maps as meshd would write them: w1 and w2 are ready workloads, w3 is not; service 10.96.0.1:80, another that
-    /// can't be reached, an application of w2 at 10.9.0.2:8080, a node at 10.9.0.3.
+    /// The maps as meshd would write them: w1, w2 and w4 are ready workloads, w3 is not; within w1 one cgroup is w2's and
+    /// one nobody's; w4 fails open; service 10.96.0.1:80, another that can't be reached, applications of w2 at
+    /// 10.9.0.2:8080, :8090 and [fd99::1]:8080, a node at 10.9.0.3.
     func describe(_ programs: KernelPrograms) throws {
         let cookie = try NetworkNamespace(name: name).cookie()
-        for (group, workload) in [("w1", UInt32(1)), ("w2", 2), ("w3", 3)] {
-            let state: mesh_cgroup_state = workload == 3 ? .MESH_CGROUP_NOT_READY : .MESH_CGROUP_READY
-            try programs.cgroups.put(
-                cgroupID(group), mesh_cgroup(workload: workload, state: UInt8(state.rawValue), pad: (0, 0, 0)))
-            var entry = mesh_workload()
-            entry.address4 = KernelWorld.address(10, 9, 0, UInt8(workload))
-            entry.address6 = mesh_address(word: (UInt32(0xfd99_0000).bigEndian, 0, 0, UInt32(1).bigEndian))
-            try programs.workloads.put(workload, entry)
-        }
+        try describeWorkloads(programs)
         let service6 = mesh_address(word: (UInt32(0xfd96_0000).bigEndian, 0, 0, UInt32(1).bigEndian))
         let refused = UInt16(ECONNREFUSED)
         for address in [KernelWorld.address(10, 96, 0, 1), service6] {
@@ -70,15 +80,43 @@ final class KernelWorld {
         try put(
             programs, KernelWorld.address(10, 9, 0, 2), 8080, kind: .MESH_DESTINATION_WORKLOAD,
             network: MESH_DIAL_SCOPE, isLocal: true)
+        try put(
+            programs, KernelWorld.workloadAddress6, 8080, kind: .MESH_DESTINATION_WORKLOAD,
+            network: MESH_DIAL_SCOPE, isLocal: true)
+        try put(programs, KernelWorld.address(10, 9, 0, 2), 8090, kind: .MESH_DESTINATION_WORKLOAD)
         try programs.nodes.put(KernelWorld.address(10, 9, 0, 3), 1)
         try putListeners(programs, cookie)
-        try putPattern(programs, "/\(name)/made-*")
+        try putPattern(programs, 0, "/\(name)/made-*")
+        try putPattern(programs, 1, "/\(name)/pod-*-x*b/leaf")
+        try enable(programs)
+    }
+
+    private func describeWorkloads(_ programs: KernelPrograms) throws {
+        let cgroups: [(String, UInt32, mesh_cgroup_state)] = [
+            ("w1", 1, .MESH_CGROUP_READY), ("w1/nested", 2, .MESH_CGROUP_READY),
+            ("w1/outside", 0, .MESH_CGROUP_OUTSIDE), ("w2", 2, .MESH_CGROUP_READY),
+            ("w3", 3, .MESH_CGROUP_NOT_READY), ("w4", 4, .MESH_CGROUP_READY),
+        ]
+        for (group, workload, state) in cgroups {
+            try programs.cgroups.put(
+                cgroupID(group), mesh_cgroup(workload: workload, state: UInt8(state.rawValue), pad: (0, 0, 0)))
+        }
+        for workload in UInt32(1)...4 {
+            var entry = mesh_workload()
+            entry.address4 = KernelWorld.address(10, 9, 0, UInt8(workload))
+            entry.address6 = KernelWorld.workloadAddress6
+            entry.failure_open = workload == 4 ? 1 : 0
+            try programs.workloads.put(workload, entry)
+        }
+    }
+
+    private func enable(_ programs: KernelPrograms) throws {
         var settings = mesh_settings()
         settings.version = UInt8(MESH_ABI_VERSION)
         settings.enabled = 1
         settings.handover_per_workload_max = 64
         settings.sockets_cgroup_id = try cgroupID("sockets")
-        settings.beat_stale_ns = 1_200_000_000
+        settings.beat_stale_ns = 2_500_000_000
         settings.outbound_port_be = UInt16(15001).bigEndian
         settings.inbound_port_be = UInt16(15006).bigEndian
         settings.tunnel_port_be = UInt16(15008).bigEndian
@@ -89,7 +127,7 @@ final class KernelWorld {
     func startDriver() throws -> Driver {
         let script = #filePath.split(separator: "/").dropLast().joined(separator: "/")
         return try Driver(
-            "exec nsenter --net=/run/netns/\(name) /usr/bin/python3 /\(script)/driver.py \(hierarchy.directory("/\(name)"))"
+            "exec nsenter --net=/run/netns/\(name) /usr/bin/python3 -B /\(script)/driver/driver.py \(hierarchy.directory("/\(name)"))"
         )
     }
 
@@ -120,12 +158,15 @@ final class KernelWorld {
         }
     }
 
-    private func putPattern(_ programs: KernelPrograms, _ text: String) throws {
+    private func putPattern(_ programs: KernelPrograms, _ index: UInt32, _ text: String) throws {
         var pattern = mesh_pattern()
         pattern.length = UInt16(text.utf8.count)
         withUnsafeMutableBytes(of: &pattern.text) { $0.copyBytes(from: text.utf8) }
-        try programs.patterns.put(0, pattern)
+        try programs.patterns.put(index, pattern)
     }
+
+    private static let workloadAddress6 = mesh_address(
+        word: (UInt32(0xfd99_0000).bigEndian, 0, 0, UInt32(1).bigEndian))
 
     private static func address(_ a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8) -> mesh_address {
         let value = UInt32(a) << 24 | UInt32(b) << 16 | UInt32(c) << 8 | UInt32(d)

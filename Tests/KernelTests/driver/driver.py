@@ -1,8 +1,6 @@
 #!/usr/bin/python3
 """Plays every role of KernelTests in one process: applications in workload cgroups, the mesh's sockets in theirs. A
 socket belongs to the cgroup that it was made in, so the process moves before it makes one. Prints one JSON object."""
-import ctypes
-import errno
 import json
 import os
 import socket
@@ -10,82 +8,9 @@ import struct
 import sys
 import time
 
-ROOT = sys.argv[1]
-MESH_SOL, ACCEPTED, PRESENT, BEAT, PURPOSE = 0x4D53, 1, 2, 3, 4
-LISTENER, APPLICATION, TUNNEL = 1, 2, 3
-results = {}
-
-
-def enter(name):
-    with open(f"{ROOT}/{name}/cgroup.procs", "w", encoding="ascii") as file:
-        file.write(str(os.getpid()))
-
-
-def attempt(body):
-    """0, or the errno that the call gave."""
-    try:
-        body()
-        return 0
-    except OSError as error:
-        return error.errno
-
-
-def tcp(family=socket.AF_INET):
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.settimeout(3)
-    return made
-
-
-def packed(address):
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    raw = socket.inet_pton(family, address)
-    return raw if len(raw) == 16 else b"\0" * 10 + b"\xff\xff" + raw
-
-
-def text(raw):
-    if raw[:12] == b"\0" * 10 + b"\xff\xff":
-        return socket.inet_ntop(socket.AF_INET, raw[12:])
-    return socket.inet_ntop(socket.AF_INET6, raw)
-
-
-def accepted_info(connection):
-    raw = connection.getsockopt(MESH_SOL, ACCEPTED, 136)
-    workload, = struct.unpack_from("I", raw, 4)
-    pid, = struct.unpack_from("I", raw, 12)
-    port, = struct.unpack_from("!H", raw, 92)
-    return {"role": raw[1], "workload": workload, "pid_is_mine": pid == os.getpid(),
-            "destination": text(raw[76:92]), "port": port, "source": text(raw[56:72]),
-            "command": raw[104:120].rstrip(b"\0").decode()}
-
-
-def listen(address, family=socket.AF_INET):
-    made = tcp(family)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind(address)
-    made.listen(16)
-    return made
-
-
-def beat(listener, state=1):
-    listener.setsockopt(MESH_SOL, BEAT, struct.pack("II", state, 0))
-
-
-def mesh_listener(address, family=socket.AF_INET):
-    made = listen(address, family)
-    made.setsockopt(MESH_SOL, PURPOSE, struct.pack("II", LISTENER, 0))
-    beat(made)
-    return made
-
-
-def dial(purpose):
-    enter("sockets")
-    made = tcp()
-    made.setsockopt(MESH_SOL, PURPOSE, struct.pack("II", purpose, 0))
-    return made
-
-
-def present(made, address, port):
-    made.setsockopt(MESH_SOL, PRESENT, packed(address) + struct.pack("!H", port) + struct.pack("=HII", 0, 7, 1))
+import unusual
+from play import (APPLICATION, LISTENER, MESH_SOL, ACCEPTED, PURPOSE, ROOT, TUNNEL, accepted_info, attempt, beat, dial,
+                  disconnect, enter, listen, mesh_listener, present, receive_all, results, tcp)
 
 
 def captures():
@@ -134,21 +59,15 @@ def refusals():
     enter("w1")
     beat(listener4, 2)
     results["overloaded"] = attempt(lambda: tcp().connect(("10.96.0.1", 80)))
-    time.sleep(1.3)
+    time.sleep(2.6)
     results["stale"] = attempt(lambda: tcp().connect(("10.96.0.1", 80)))
+    unusual.fail_open()
     beat(listener4)
     client = tcp()
     results["fresh_again"] = attempt(lambda: client.connect(("10.96.0.1", 80)))
     connection, _ = listener4.accept()
     connection.close()
     client.close()
-
-
-def disconnect(connection):
-    """connect() with AF_UNSPEC: the socket is as new again."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.connect(connection.fileno(), bytes(16), 16) != 0:
-        raise OSError(ctypes.get_errno(), "connect AF_UNSPEC")
 
 
 def without_hand_over():
@@ -179,18 +98,18 @@ def presentation():
     connection, address = application.accept()
     results["presented"] = {"accept": list(address), "peer": list(connection.getpeername()),
                             "own": list(connection.getsockname())}
-    connection.close()
+    made.sendall(b"q" * 333)
+    receive_all(connection, 333)
+    connection.sendall(b"a" * 777)
+    receive_all(made, 777)
     made.close()
+    connection.recv(1)
+    connection.close()
     results["dial_elsewhere"] = attempt(lambda: dial(APPLICATION).connect(("10.9.0.2", 8081)))
     results["dial_no_purpose"] = attempt(lambda: dial(LISTENER).connect(("10.9.0.2", 8080)))
     results["tunnel_to_node"] = attempt(lambda: dial(TUNNEL).connect(("10.9.0.3", 15008)))
     results["tunnel_elsewhere"] = attempt(lambda: dial(TUNNEL).connect(("10.9.0.2", 15008)))
     enter("w1")
-
-
-def receive_all(connection, count):
-    while count:
-        count -= len(connection.recv(count))
 
 
 def measured():
@@ -246,5 +165,5 @@ measured()
 beat(listener4)
 results["unknown_passes"] = attempt(lambda: tcp().connect(("10.9.0.1", 9)))
 classification()
-results["errno"] = {name: getattr(errno, name) for name in ("ECONNREFUSED", "EPERM", "EEXIST", "ENOENT", "EHOSTUNREACH")}
+unusual.play(listener4, listener6)
 print(json.dumps(results), flush=True)
