@@ -33,6 +33,7 @@ package struct BPFError: Error, Equatable, CustomStringConvertible {
         switch (operation, code) {
         case ("find kernel types", _):
             "the kernel has no BTF: Culvert needs Linux 6.1 or later with CONFIG_DEBUG_INFO_BTF"
+        case ("start on kernel", _): "Culvert needs Linux \(KernelVersion.oldest) or later"
         case ("check pin directory", _): "mount a BPF file system there: mount -t bpf bpf \(object)"
         case (_, EPERM), (_, EACCES):
             "the kernel refuses BPF: run as root with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and check that kernel "

@@ -92,6 +92,7 @@ package final class KernelPrograms {
     // MARK: private
 
     private static func check(_ pinDirectory: String) throws(BPFError) {
+        try KernelVersion.check(release: KernelVersion.runningRelease())
         guard access("/sys/kernel/btf/vmlinux", R_OK) == 0 else {
             throw BPFError("find kernel types", code: errno, object: "/sys/kernel/btf/vmlinux")
         }

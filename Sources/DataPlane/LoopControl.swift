@@ -35,6 +35,24 @@ extension UnsafeMutablePointer<LoopState> {
         }
     }
 
+    /// In overload: the connect hook refuses what comes from now on, but what had passed it waits in the backlog, maybe
+    /// for the very ones that hold the memory. It is told now.
+    func refuseBacklog() {
+        for listener in pointee.listeners where listener.pointee.description.kind == .outbound {
+            for _ in 0..<Self.acceptsPerTurn where !listener.pointee.isClosed {
+                let descriptor = clinux_accept(listener.pointee.descriptor)
+                guard descriptor >= 0 else { break }
+                pointee.shared.descriptors.add()
+                guard let captured = pointee.shared.kernel.accepted(descriptor) else {
+                    pointee.counters.count(.MESH_REASON_HANDOVER_MISSING)
+                    close(descriptor, resets: true)
+                    continue
+                }
+                refuseCaptured(descriptor, openRecord(captured), .MESH_REASON_PROXY_OVERLOADED)
+            }
+        }
+    }
+
     private func outboundAccepted(_ descriptor: Int32) {
         guard let captured = pointee.shared.kernel.accepted(descriptor) else {
             pointee.counters.count(.MESH_REASON_HANDOVER_MISSING)

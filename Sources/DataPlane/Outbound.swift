@@ -23,11 +23,7 @@ extension UnsafeMutablePointer<LoopState> {
     /// A socket from one of the capture listeners, or handed over by another loop.
     func capturedCame(_ descriptor: Int32, _ captured: mesh_socket, isHandedOver: Bool) {
         Socket.prepareApplication(descriptor)
-        var record = OpenRecord(
-            id: takeConnectionID(), direction: .outbound, cookie: captured.cookie,
-            sourceWorkload: WorkloadID(rawValue: captured.workload), source: SocketAddress(captured.source),
-            originalDestination: SocketAddress(captured.destination),
-            upstream: SocketAddress(captured.destination), openedNanoseconds: pointee.now)
+        var record = openRecord(captured)
         guard let snapshot = pointee.snapshot else {
             return refuseCaptured(descriptor, record, .MESH_REASON_SNAPSHOT_MISSING)
         }
@@ -41,6 +37,14 @@ extension UnsafeMutablePointer<LoopState> {
             if !isHandedOver && handOver(descriptor, captured, request.key) { return }
             openOutbound(descriptor, record, request)
         }
+    }
+
+    func openRecord(_ captured: mesh_socket) -> OpenRecord {
+        OpenRecord(
+            id: takeConnectionID(), direction: .outbound, cookie: captured.cookie,
+            sourceWorkload: WorkloadID(rawValue: captured.workload), source: SocketAddress(captured.source),
+            originalDestination: SocketAddress(captured.destination),
+            upstream: SocketAddress(captured.destination), openedNanoseconds: pointee.now)
     }
 
     /// Gives the socket to the loop that has the tunnel. Once, at accept; true when it is gone.

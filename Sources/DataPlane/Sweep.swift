@@ -27,11 +27,11 @@ extension UnsafeMutablePointer<LoopState> {
 
     // MARK: overload
 
-    /// At 90 % of descriptors or memory: accept nothing, say so in the beats, close idle tunnels. Ends by itself.
+    /// At 90 % of descriptors or memory: take nothing on, say so in the beats, close idle tunnels. Ends by itself.
     func judgeOverload() {
         let shared = pointee.shared
         if pointee.isOverloaded {
-            guard shared.descriptors.isRelaxed && !shared.budget.isTight else { return }
+            guard shared.descriptors.isRelaxed && !shared.budget.isTight else { return refuseBacklog() }
             pointee.isOverloaded = false
             for listener in pointee.listeners { setWatched(listener, true) }
             return beat()

@@ -28,6 +28,8 @@ package final class Interceptor {
         /// Where a proxy of the service manager's may run; else it is in <cgroupRoot>/culvert/proxy.
         package var proxyUnitPattern = "/system.slice/**/culvert-proxy@*.service"
         package var loops: UInt16 = 1
+        /// What the proxy may hold at most.
+        package var proxyDescriptorsMax: UInt32 = 65_536
         package var failureOpen = false
         package var ports = MeshSockets.Ports()
         package var inboundPort: UInt16 = 15006
@@ -130,7 +132,8 @@ package final class Interceptor {
         if !configuration.marksSockets { makerConfiguration.arguments.append("--without-kernel-programs") }
         maker = SocketMaker(makerConfiguration)
         sockets = MeshSockets(
-            maker: maker, namespaces: namespaces, reactor: reactor, ports: configuration.ports)
+            maker: maker, namespaces: namespaces, reactor: reactor, ports: configuration.ports,
+            descriptorsMax: configuration.proxyDescriptorsMax)
     }
 
     /// Turns the programs on, then adopts or starts the proxy. Call `setWorkloads` first: what it finds is refused, not

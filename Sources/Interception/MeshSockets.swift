@@ -47,9 +47,11 @@ package final class MeshSockets {
     /// Capture listeners: several for IPv4, as one would cap a namespace at one ephemeral port range.
     static let captureAddresses4 = (1...4).map { IPAddress(ipv4: 0x7f4d_0000 | UInt32($0)) }
     static let captureAddress6 = IPAddress(high: 0, low: 1)
-    /// First filling of a pool: the node's own, and those of other namespaces.
-    static let nodePoolSockets: UInt16 = 64
-    static let smallPoolSockets: UInt16 = 4
+    /// First filling of a pool: the node's own, and those of other namespaces; never more than `poolShare` of what the
+    /// proxy may hold, so that waiting sockets alone don't overload it. Later the proxy asks for what it needs.
+    static let nodePoolSockets: UInt32 = 64
+    static let smallPoolSockets: UInt32 = 4
+    static let poolShare: UInt32 = 32
     /// What the proxy may have asked for at once of one pool, whatever it says.
     static let outstandingMax: UInt32 = 512
 
@@ -57,6 +59,7 @@ package final class MeshSockets {
     private let namespaces: NamespaceTable
     private let reactor: Reactor
     private let ports: Ports
+    private let descriptorsMax: UInt32
 
     private var channel: ProxyChannel?
     private var loops: UInt16 = 1
@@ -73,9 +76,11 @@ package final class MeshSockets {
     package var problems: [String] { failures.map { "\($0): \($1)" } }
     private var wanted = Wanted()
 
+    /// `descriptorsMax`: what the proxy may hold at most.
     package init(
-        maker: SocketMaker, namespaces: NamespaceTable, reactor: Reactor, ports: Ports
+        maker: SocketMaker, namespaces: NamespaceTable, reactor: Reactor, ports: Ports, descriptorsMax: UInt32
     ) {
+        self.descriptorsMax = descriptorsMax
         self.maker = maker
         self.namespaces = namespaces
         self.reactor = reactor
@@ -174,8 +179,8 @@ package final class MeshSockets {
             listeners[key] = nil
         }
         for pool in wantedPools() where filled.insert(pool).inserted {
-            outstanding[pool] = UInt32(
-                pool.networkNamespace == .node ? Self.nodePoolSockets : Self.smallPoolSockets)
+            let usual = pool.networkNamespace == .node ? Self.nodePoolSockets : Self.smallPoolSockets
+            outstanding[pool] = min(usual, max(Self.smallPoolSockets, descriptorsMax / Self.poolShare))
         }
         fillPools()
     }

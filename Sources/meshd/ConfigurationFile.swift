@@ -50,6 +50,7 @@ struct ConfigurationFile {
             result.bpffs = configuration.bpffs
             result.startsProxy = configuration.proxy.launch == .process
             result.loops = loops
+            result.proxyDescriptorsMax = configuration.proxy.descriptorsMax
             result.failureOpen = configuration.failureMode == .open
             result.ports.tunnel = configuration.tunnelPort
             result.beatStaleMilliseconds = UInt64(configuration.capture.restartGraceMilliseconds)
