@@ -3,6 +3,7 @@
 usage: traffic_client.py HOST PORT VERB [ARGUMENT…]
 
   download N            source: counts, digest, and how the connection ended
+  download-after-end N  the same, but closes its own side before it reads
   upload N              sink: closes its side after N bytes and compares the answer
   half-close N          echo: sends N bytes, closes its side, then must still get all of them back
   truncated N           reset-after: what arrived and how the connection ended
@@ -62,9 +63,11 @@ def drain(connection):
     return count, total.hexdigest(), "eof"
 
 
-def download(count):
+def download(count, finishes_first=False):
     start = time.monotonic()
     with opened(f"source {count}") as connection:
+        if finishes_first:
+            connection.shutdown(socket.SHUT_WR)
         received, digest, end = drain(connection)
     return {
         "bytes": received,
@@ -224,6 +227,7 @@ def chat(seconds):
 
 VERBS = {
     "download": lambda count: download(int(count)),
+    "download-after-end": lambda count: download(int(count), finishes_first=True),
     "upload": lambda count: upload(int(count)),
     "half-close": lambda count: half_close(int(count)),
     "truncated": lambda count: truncated(int(count)),

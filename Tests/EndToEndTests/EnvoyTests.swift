@@ -74,7 +74,11 @@ extension EndToEnd {
             func client(_ verb: String) throws -> Traffic { try Traffic.client(verb, to: address, seconds: 90) }
             #expect(try Shell.waits(10) { try Lab.meshctl("a", "workloads").output.contains("e-w1") })
             #expect(Shell.waits(20) { (try? client("ping-pong 1")) != nil }, "no echo through Envoy")
-            #expect(try client("download \(64 << 20)").intact == Traffic.yes)
+            #expect(try client("download-after-end \(64 << 20)").intact == Traffic.yes)
+            // Where its application finishes first, Envoy 1.40 resets the stream and drops what it has not sent yet: the
+            // client must see that as the reset it is.
+            let cut = try client("download \(64 << 20)")
+            #expect(cut.intact == Traffic.yes || cut.end == "ECONNRESET", "\(cut)")
             #expect(try client("upload \(64 << 20)").intact == Traffic.yes)
             #expect(try client("half-close 1000000").intact == Traffic.yes)
             #expect(try client("many 150").answered == 150, "more streams than one tunnel to Envoy may carry")
