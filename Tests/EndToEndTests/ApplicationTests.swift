@@ -20,7 +20,8 @@ extension EndToEnd {
 
         @Test func redisBenchmarkFinishesWithoutAnError() throws {
             try Lab.start(
-                "redis", "b", "w2", "redis-server --port 6379 --bind '*' --protected-mode no --save '' --appendonly no")
+                "redis", "b", "w2",
+                "redis-server --port 6379 --bind '*' '-::*' --protected-mode no --save '' --appendonly no")
             #expect(
                 try Shell.waits(15) { try Lab.run("a", "w1", "redis-cli -h redis ping").output == "PONG\n" })
             let output = try Lab.output(

@@ -11,11 +11,13 @@ swift_tests() {
     shift
     log=$(mktemp)
     say "runs $name"
-    swift test "$@" 2>&1 | tee "$log" | grep -vE '^(◇|\[[0-9]+/[0-9]+\])|^(✔|✘)? ?Test case' || true
-    status=${PIPESTATUS[0]}
+    # The status goes by a file: `|| true`, which grep needs, would forget it.
+    { swift test "$@" 2>&1 || echo $? >"$log.status"; } | tee "$log" |
+        grep -vE '^(◇|\[[0-9]+/[0-9]+\])|^(✔|✘)? ?Test case' || true
+    status=$(cat "$log.status" 2>/dev/null || echo 0)
     total=$(sed -nE 's/.*Test run with ([0-9]+) tests?( in [0-9]+ suites?)? (passed|failed) after.*/\1/p' "$log" | tail -n 1)
     failed=$(grep -cE '^(✘|\S*) ?Test (".*"|[A-Za-z_`].*\)) failed after' "$log" || true)
-    rm -f "$log"
+    rm -f "$log" "$log.status"
     if [ "${total:-0}" -eq 0 ] || { [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; }; then
         say "$name ended without a verdict (exit status $status)"
         failed=$((failed + 1))
@@ -35,10 +37,10 @@ counted_checks() {
     shift
     log=$(mktemp)
     say "runs $name"
-    "$@" 2>&1 | tee "$log" || true
-    status=${PIPESTATUS[0]}
+    { "$@" 2>&1 || echo $? >"$log.status"; } | tee "$log"
+    status=$(cat "$log.status" 2>/dev/null || echo 0)
     counts=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$log" | tail -n 1)
-    rm -f "$log"
+    rm -f "$log" "$log.status"
     if [ -z "$counts" ] || { [ "$status" -ne 0 ] && [ "${counts#* }" -eq 0 ]; }; then
         say "$name ended without a verdict (exit status $status)"
         counts="0 1"
