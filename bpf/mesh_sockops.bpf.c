@@ -70,7 +70,7 @@ static __always_inline void state_changed(struct bpf_sock_ops *ctx, struct bpf_s
 	if (ctx->args[1] != MESH_TCP_CLOSE)
 		return;
 	if (ctx->args[0] == MESH_TCP_LISTEN) {
-		forget_listener(ctx);
+		forget_listener(bpf_sk_storage_get(&mesh_noted, sk, 0, 0));
 		return;
 	}
 	own = bpf_sk_storage_get(&mesh_own, sk, 0, 0);
@@ -102,7 +102,7 @@ int mesh_sockops(struct bpf_sock_ops *ctx)
 		state_changed(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
-		note_listener(ctx, sk, settings);
+		listener_began(ctx, sk, settings);
 		break;
 	default:
 		break;

@@ -22,6 +22,7 @@ struct Attachment {
             Attachment(program: "mesh_peername6", place: .cgroup(root, BPF_CGROUP_INET6_GETPEERNAME)),
             Attachment(program: "mesh_sockname4", place: .cgroup(root, BPF_CGROUP_INET4_GETSOCKNAME)),
             Attachment(program: "mesh_sockname6", place: .cgroup(root, BPF_CGROUP_INET6_GETSOCKNAME)),
+            Attachment(program: "mesh_release", place: .cgroup(root, BPF_CGROUP_INET_SOCK_RELEASE)),
             Attachment(program: "mesh_sockops", place: .cgroup(root, BPF_CGROUP_SOCK_OPS)),
             Attachment(program: "mesh_cgmkdir", place: .trace),
             Attachment(program: "mesh_cgrmdir", place: .trace),

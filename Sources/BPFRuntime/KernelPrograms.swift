@@ -18,6 +18,7 @@ package final class KernelPrograms {
     package let handovers: BPFMap<mesh_tuple, mesh_socket>
     package let events: EventRing
     package let live: LiveFlows
+    package let listenerScan: ListenerScan
     private let counterMap: Int32
     private let object: BPFObject
     private let attachments: [Attachment]
@@ -42,6 +43,7 @@ package final class KernelPrograms {
         events = try EventRing(mapDescriptor: try object.mapDescriptor("mesh_events"))
         live = try LiveFlows(
             program: try object.program("mesh_live"), mapDescriptor: try object.mapDescriptor("mesh_sockets"))
+        listenerScan = try ListenerScan(program: try object.program("mesh_listening"))
         attachments = Attachment.all(root: cgroupRoot, sockets: socketsCgroup)
         for attachment in attachments {
             try attachment.install(try object.programDescriptor(attachment.program), pinDirectory: pinDirectory)

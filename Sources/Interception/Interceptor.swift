@@ -56,6 +56,11 @@ package final class Interceptor {
         package var pinDirectory: String { "\(bpffs)/culvert/\(node)/v\(MESH_LAYOUT)" }
     }
 
+    struct NotedPlace: Hashable {
+        var workload: WorkloadID
+        var namespace: NetworkNamespaceID
+    }
+
     package struct Callbacks {
         /// Build a snapshot with these and call `apply`.
         package var instancesChanged: ([LocalInstance]) -> Void
@@ -106,6 +111,8 @@ package final class Interceptor {
     var isRescanDue = false
     /// Marks of classify_cgroup that the last thorough scan found no cgroup for.
     var strayMarks: Set<UInt64> = []
+    /// By cgroup: where its older listeners have been noted, and for which workload.
+    var listenersNoted: [UInt64: NotedPlace] = [:]
     /// Deserted at the last look; still so at the next, they are gone.
     var deserted: Set<NetworkNamespaceID> = []
     var isStopped = false
@@ -141,6 +148,7 @@ package final class Interceptor {
     package func start() throws(IOError) {
         try kernel.setSettings(settings())
         instanceWatch = try instances.watch(on: reactor) { [weak self] in self?.instancesMayHaveChanged() }
+        noteListeners()
         timers = [
             reactor.schedule(afterMilliseconds: 300, every: 300) { [weak self] in self?.sweep() },
             reactor.schedule(afterMilliseconds: 5_000, every: 5_000) { [weak self] in self?.rescanThoroughly() },

@@ -171,6 +171,26 @@ extension Interceptor {
             }
         }
         try kernel.apply(snapshot, cgroups: cgroups, listeners: listeners, unreachable: unreachable)
+        noteListeners()
+    }
+
+    /// What listened before its cgroup was a workload's in the kernel was not noted then. Also where a workload ended.
+    func noteListeners() {
+        guard instanceWatch != nil else { return }  // Not started: the programs are off.
+        var now: [UInt64: NotedPlace] = [:]
+        for instance in instances.all where instance.isResolved {
+            now[instance.cgroupID] = NotedPlace(workload: instance.workload, namespace: instance.networkNamespace)
+        }
+        let changed = Set(now.values).symmetricDifference(listenersNoted.values)
+        listenersNoted = now
+        for id in Set(changed.map(\.namespace)) {
+            do throws(IOError) {
+                try namespaces.open(id).inside { () throws(IOError) in try kernel.noteListeners() }
+            } catch {
+                // Nobody can listen in a namespace that is gone.
+                if error.code != ENOENT { callbacks.report(.init(.error, "\(error)")) }
+            }
+        }
     }
 
     // MARK: the proxy

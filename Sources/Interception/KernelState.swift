@@ -129,6 +129,9 @@ package final class KernelState {
         try nodes.removeOthers(wantedNodes)
     }
 
+    /// Notes the listeners of the calling thread's network namespace that were there before their cgroup's workload.
+    package func noteListeners() throws(IOError) { try tables.noteListeners() }
+
     // MARK: private
 
     private func workloadContent(_ snapshot: Snapshot) -> TableSync<UInt32, mesh_workload>.Content {

@@ -34,13 +34,15 @@ package struct KernelTables {
     package var nodes: KernelTable<mesh_address, UInt32>
     /// An array: keys are 0..<MESH_PATTERNS_MAX, and what is removed becomes an unused entry.
     package var patterns: KernelTable<UInt32, mesh_pattern>
+    /// Notes the listeners of the calling thread's network namespace that no program saw begin.
+    package var noteListeners: () throws(IOError) -> Void
 
     package init(
         settings: @escaping (mesh_settings) throws(IOError) -> Void, cgroups: KernelTable<UInt64, mesh_cgroup>,
         workloads: KernelTable<UInt32, mesh_workload>,
         destinations: KernelTable<mesh_destination_key, mesh_destination>,
         listeners: KernelTable<mesh_listeners_key, mesh_listeners>, nodes: KernelTable<mesh_address, UInt32>,
-        patterns: KernelTable<UInt32, mesh_pattern>
+        patterns: KernelTable<UInt32, mesh_pattern>, noteListeners: @escaping () throws(IOError) -> Void
     ) {
         self.settings = settings
         self.cgroups = cgroups
@@ -49,6 +51,7 @@ package struct KernelTables {
         self.listeners = listeners
         self.nodes = nodes
         self.patterns = patterns
+        self.noteListeners = noteListeners
     }
 }
 

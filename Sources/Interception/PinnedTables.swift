@@ -7,7 +7,8 @@ extension KernelTables {
             settings: { value throws(KernelTableError) in try programs.settings.put(0, value) },
             cgroups: KernelTable(programs.cgroups), workloads: KernelTable(programs.workloads),
             destinations: KernelTable(programs.destinations), listeners: KernelTable(programs.listeners),
-            nodes: KernelTable(programs.nodes), patterns: KernelTable(programs.patterns))
+            nodes: KernelTable(programs.nodes), patterns: KernelTable(programs.patterns),
+            noteListeners: { () throws(KernelTableError) in try programs.listenerScan.run() })
     }
 }
 

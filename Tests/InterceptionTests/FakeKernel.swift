@@ -32,10 +32,12 @@ final class FakeKernel {
     let nodes = FakeTable<mesh_address, UInt32>()
     let patterns = FakeTable<UInt32, mesh_pattern>()
 
+    var listenerScans = 0
+
     var tables: KernelTables {
         KernelTables(
             settings: { [self] in settings = $0 }, cgroups: cgroups.table, workloads: workloads.table,
             destinations: destinations.table, listeners: listeners.table, nodes: nodes.table,
-            patterns: patterns.table)
+            patterns: patterns.table, noteListeners: { [self] in listenerScans += 1 })
     }
 }

@@ -23,6 +23,8 @@ import Testing
         #expect(node.kernel.listeners[mesh_listeners_key(netns_cookie: cookie, family: 2, pad: 0)]?.count == 4)
         // Four IPv4 listeners, one IPv6, one for tunnels; 64 dial sockets of each node pool in use.
         let counters = try #require(try node.counters())
+        // Listeners are looked for where the workload is, once.
+        #expect(node.kernel.listenerScans == 1)
         #expect(counters.handshakesTotal == 6 && counters.tunnels == 6 + 64 + 64)
     }
 

@@ -105,8 +105,10 @@ final class Node {
     }
 
     /// A process in the cgroup, in the namespace if one is named.
-    func runProcess(in path: String, namespace: String? = nil) throws -> Int32 {
-        let child = try spawn(["/bin/sleep", "300"], in: path, namespace: namespace)
+    func runProcess(
+        in path: String, namespace: String? = nil, _ command: [String] = ["/bin/sleep", "300"]
+    ) throws -> Int32 {
+        let child = try spawn(command, in: path, namespace: namespace)
         children.append(child.pid)
         return child.pid
     }

@@ -105,6 +105,28 @@ import Testing
         #expect(try node.run(until: { try node.connects(from: "/w/web", to: "10.0.0.2") }, milliseconds: 2_000))
     }
 
+    @Test func aListenerThatIsOlderThanTheDaemonIsKnown() throws {
+        let named = try TestNamespace("older")
+        let node = try Node("older", resources, isReal: true)
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        let script = "import socket, time; s = socket.create_server(('', 8888)); time.sleep(300)"
+        let server = try node.runProcess(in: "/w/web", namespace: named.name, ["/usr/bin/python3", "-c", script])
+        // 22B8 is 8888, 0A listening.
+        #expect(
+            try node.run {
+                try TextFile.read("/proc/\(server)/net/tcp").contains(":22B8 00000000:0000 0A")
+            })
+        try node.start()
+        #expect(try node.run { node.isReady("/w/web") })
+        let workload = try #require(
+            try node.nodeKernel?.tables.cgroups.get(
+                node.cgroup.hierarchy.id(of: node.cgroup.path + "/w/web"))?.workload)
+        let owner = try #require(try node.nodeKernel?.owners().first { $0.key.port_be == UInt16(8888).bigEndian })
+        #expect(owner.owner.workload == workload && owner.owner.listeners == 1)
+        kill(server, SIGKILL)
+        #expect(try node.run { try node.nodeKernel?.owners().isEmpty ?? false })
+    }
+
     @Test func aProgramThatWasUnpinnedOrDetachedIsNamed() throws {
         let node = try Node("faults", resources, isReal: true)
         try node.start()

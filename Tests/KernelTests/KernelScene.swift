@@ -15,8 +15,8 @@ final class KernelScene {
     let workloadHandovers: UInt32
     /// By cgroup, of those that were made while the programs ran: what they were marked as.
     let marks: [String: UInt8]
-    let ownersMeanwhile: [(key: mesh_owner_key, owner: mesh_owner)]
-    let ownersLeft: Int
+    /// Who listens: before the older listeners are looked for, after that (twice), after some have closed, at the end.
+    let owners: [[Owner]]
     let otherFileSystem: BPFError?
     let pinsLeft: Bool
 
@@ -46,6 +46,13 @@ final class KernelScene {
         var peer: Peer?
         var own: Peer?
         var accept: Peer?
+    }
+
+    struct Owner: Equatable {
+        var port: UInt16
+        var isAnyAddress: Bool
+        var workload: UInt32
+        var listeners: UInt32
     }
 
     /// An address, alone or with its port.
@@ -89,9 +96,15 @@ final class KernelScene {
         let reloaded = try world.load()
         driver.go()
         _ = try driver.line()
-        ownersMeanwhile = try programs.owners.keys().compactMap { key in
-            try programs.owners.get(key).map { (key, $0) }
+        var owners = [try Self.owners(programs)]
+        try world.addWorkload5(programs)
+        for _ in 0..<2 {
+            try world.noteListeners(programs)
+            owners.append(try Self.owners(programs))
         }
+        driver.go()
+        _ = try driver.line()
+        owners.append(try Self.owners(programs))
         driver.go()
         let text = try driver.line()
         try driver.awaitSuccess()
@@ -102,12 +115,24 @@ final class KernelScene {
         counters = try reloaded.counters()
         handoversLeft = try reloaded.handovers.keys().count
         workloadHandovers = try reloaded.workloads.get(1)?.handovers ?? 99
-        ownersLeft = try reloaded.owners.keys().count
+        owners.append(try Self.owners(reloaded))
+        self.owners = owners
         var marks: [String: UInt8] = [:]
         for group in world.laterGroups { marks[group] = try reloaded.cgroups.get(world.cgroupID(group))?.state }
         self.marks = marks
         otherFileSystem = world.errorOnOtherFileSystem()
         try KernelPrograms.uninstall(pinDirectory: world.pinDirectory)
         pinsLeft = access(world.pinDirectory, F_OK) == 0
+    }
+    // MARK: private
+
+    private static func owners(_ programs: KernelPrograms) throws -> [Owner] {
+        try programs.owners.keys().compactMap { key in
+            try programs.owners.get(key).map {
+                Owner(
+                    port: UInt16(bigEndian: key.port_be), isAnyAddress: key.address.word.3 == 0,
+                    workload: $0.workload, listeners: $0.listeners)
+            }
+        }.sorted { $0.port < $1.port }
     }
 }

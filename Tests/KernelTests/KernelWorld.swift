@@ -8,7 +8,7 @@ final class KernelWorld {
     private let hierarchy: CgroupHierarchy
     private let name = "culvert-kernel-\(getpid())"
     private let groups = [
-        "w1", "w1/child", "w1/nested", "w1/outside", "w2", "w3", "w4", "sockets", "outside",
+        "w1", "w1/child", "w1/nested", "w1/outside", "w2", "w3", "w4", "w5", "sockets", "outside",
     ]
     let laterGroups = [
         "made-later", "unrelated", "pod-q-x1b", "pod-q-x1b/leaf", "pod-q-x1b/leaf2", "pod-x1", KernelWorld.longGroup,
@@ -108,6 +108,16 @@ final class KernelWorld {
             entry.failure_open = workload == 4 ? 1 : 0
             try programs.workloads.put(workload, entry)
         }
+    }
+
+    /// Makes w5 a workload, whose listeners are older than that.
+    func addWorkload5(_ programs: KernelPrograms) throws {
+        let state = UInt8(mesh_cgroup_state.MESH_CGROUP_READY.rawValue)
+        try programs.cgroups.put(cgroupID("w5"), mesh_cgroup(workload: 5, state: state, pad: (0, 0, 0)))
+    }
+
+    func noteListeners(_ programs: KernelPrograms) throws {
+        try NetworkNamespace(name: name).inside { () throws(IOError) in try programs.listenerScan.run() }
     }
 
     private func enable(_ programs: KernelPrograms) throws {

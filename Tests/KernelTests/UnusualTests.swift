@@ -81,10 +81,21 @@ extension KernelTests {
     }
 
     @Test func listenersAreNotedConflictsReportedAndClosedOnesForgotten() {
-        let owners = scene.ownersMeanwhile.filter { $0.key.port_be == UInt16(8081).bigEndian }
-        #expect(owners.map(\.owner.workload) == [2])
+        #expect(scene.owners[0] == [.init(port: 8081, isAnyAddress: false, workload: 2, listeners: 1)])
         #expect(scene.counted(.MESH_REASON_PORT_CONFLICT) == 1)
-        #expect(scene.ownersLeft == 0)
+        #expect(scene.owners.last == [])
+    }
+
+    @Test func listenersOlderThanTheirWorkloadAreFoundOnceAndForgottenWhenTheyClose() {
+        let shared = KernelScene.Owner(port: 8084, isAnyAddress: true, workload: 5, listeners: 2)
+        let found: [KernelScene.Owner] = [
+            .init(port: 8081, isAnyAddress: false, workload: 2, listeners: 1),
+            .init(port: 8082, isAnyAddress: false, workload: 5, listeners: 1),
+            .init(port: 8083, isAnyAddress: true, workload: 5, listeners: 1), shared,
+        ]
+        #expect(scene.owners[1] == found)
+        #expect(scene.owners[2] == found)
+        #expect(scene.owners[3] == [shared])
     }
 
     @Test func nothingIsLostFromTheRing() { #expect(scene.counted(.MESH_REASON_EVENT_LOST) == 0) }

@@ -72,11 +72,29 @@ struct sock_cgroup_data {
 	struct cgroup *cgroup;
 } MESH_RELOCATED;
 
+struct net {
+	__u64 net_cookie;
+} MESH_RELOCATED;
+
+typedef struct {
+	struct net *net;
+} MESH_RELOCATED possible_net_t;
+
+struct in6_addr {
+	union {
+		__be32 u6_addr32[4];
+	} in6_u;
+} MESH_RELOCATED;
+
 struct sock_common {
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	unsigned char skc_ipv6only : 1;
 	unsigned long skc_flags;
+	possible_net_t skc_net;
+	__u16 skc_num; /* host order */
+	__be32 skc_rcv_saddr;
+	struct in6_addr skc_v6_rcv_saddr;
 } MESH_RELOCATED;
 
 struct sock {
@@ -101,6 +119,7 @@ struct tcp_sock {
 	__u32 write_seq;
 	__u64 bytes_received;
 	__u64 bytes_acked;
+	bool is_mptcp; /* only with CONFIG_MPTCP */
 } MESH_RELOCATED;
 
 struct seq_file;
@@ -115,4 +134,9 @@ struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_map *map;
 	struct sock *sk;
 	void *value;
+} MESH_RELOCATED;
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
 } MESH_RELOCATED;

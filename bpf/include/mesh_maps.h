@@ -18,6 +18,13 @@ struct mesh_own {
 	__u64 beat_ns;
 };
 
+/* Kept with a listening socket: the entry of mesh_owners that it counts in, so that its end takes back what it gave. */
+struct mesh_noted {
+	struct mesh_owner_key key;
+	__u32 workload; /* 0: it counts in none (any more) */
+	__u32 pad;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -109,6 +116,13 @@ struct {
 	__type(key, int);
 	__type(value, struct mesh_own);
 } mesh_own MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_noted);
+} mesh_noted MESH_MAP;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

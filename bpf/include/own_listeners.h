@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
  * own_listeners: which workload listens where, {network namespace, address or any, port} -> workload. A callback can't
- * refuse: a port that two workloads take, or one of the mesh's, is reported to meshd.
+ * refuse: a port that two workloads take, or one of the mesh's, is reported to meshd. A socket counts in one entry at most
+ * and keeps which one, so that only what was noted is forgotten.
  */
 #pragma once
 
 #include "original_destination.h"
+
+#define OWN_TRIES_MAX 2
 
 static __always_inline void report_listening(const struct mesh_owner_key *key, __u32 workload, enum mesh_reason reason)
 {
@@ -23,54 +26,78 @@ static __always_inline void report_listening(const struct mesh_owner_key *key, _
 	mesh_send_event(&event);
 }
 
-static __always_inline void note_listener(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
-					  const struct mesh_settings *settings)
+/* Counts a listener in the entry of its place. An entry may go while it is counted in, then a new one is made. */
+static __always_inline enum mesh_reason own_place(const struct mesh_owner_key *key, const struct mesh_owner *owner)
 {
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	struct mesh_owner_key key = {};
-	struct mesh_owner owner = {}, *known;
+	for (int attempt = 0; attempt < OWN_TRIES_MAX; attempt++) {
+		struct mesh_owner *known;
 
-	if (!tcp)
-		return;
-	owner.workload = mesh_socket_workload(tcp);
-	if (!owner.workload)
-		return;
-	key.netns_cookie = bpf_get_netns_cookie(ctx);
-	mesh_local_address(ctx, &key.address);
-	if (!key.address.word[0] && !key.address.word[1] && key.address.word[2] == bpf_htonl(0xffff) &&
-	    !key.address.word[3])
-		key.address.word[2] = 0; /* 0.0.0.0 and :: are both "any" */
-	key.port_be = mesh_local_port(ctx);
-	owner.cgroup_id = tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id;
-	known = bpf_map_lookup_elem(&mesh_owners, &key);
-	if (known && known->workload != owner.workload && known->listeners) {
-		report_listening(&key, owner.workload, MESH_REASON_PORT_CONFLICT);
-		return;
+		if (!bpf_map_update_elem(&mesh_owners, key, owner, BPF_NOEXIST))
+			return MESH_REASON_NONE;
+		known = bpf_map_lookup_elem(&mesh_owners, key);
+		if (!known)
+			continue;
+		if (known->workload != owner->workload)
+			return MESH_REASON_PORT_CONFLICT;
+		__sync_fetch_and_add(&known->listeners, 1);
+		if (bpf_map_lookup_elem(&mesh_owners, key) == known)
+			return MESH_REASON_NONE;
 	}
-	owner.listeners = known ? known->listeners + 1 : 1;
-	if (bpf_map_update_elem(&mesh_owners, &key, &owner, BPF_ANY))
-		mesh_count(MESH_REASON_QUEUE_LIMIT);
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
-	report_listening(&key, owner.workload,
-			 mesh_is_mesh_port(settings, key.port_be) ? MESH_REASON_MESH_PORT_RESERVED : MESH_REASON_NONE);
+	return MESH_REASON_QUEUE_LIMIT;
 }
 
-static __always_inline void forget_listener(struct bpf_sock_ops *ctx)
+/* Of a socket that does not listen any more, or for another workload. None, or never noted: nothing. */
+static __always_inline void forget_listener(struct mesh_noted *noted)
 {
-	struct mesh_owner_key key = {};
 	struct mesh_owner *known;
+	__u32 workload;
 
+	if (!noted || !noted->workload)
+		return;
+	workload = noted->workload;
+	noted->workload = 0;
+	known = bpf_map_lookup_elem(&mesh_owners, &noted->key);
+	if (known && known->workload == workload && __sync_fetch_and_add(&known->listeners, -1) == 1)
+		bpf_map_delete_elem(&mesh_owners, &noted->key);
+}
+
+/* The key's address 0.0.0.0 becomes ::, as both are "any". */
+static __always_inline void note_listener(struct mesh_noted *noted, struct mesh_owner_key *key, __u32 workload,
+					  __u64 cgroup_id, const struct mesh_settings *settings)
+{
+	struct mesh_owner owner = { .workload = workload, .listeners = 1, .cgroup_id = cgroup_id };
+	enum mesh_reason reason;
+
+	if (!noted) {
+		mesh_count(MESH_REASON_STORAGE_FAILED);
+		return;
+	}
+	if (mesh_is_unspecified(&key->address))
+		key->address.word[2] = 0;
+	forget_listener(noted);
+	reason = own_place(key, &owner);
+	if (reason == MESH_REASON_NONE) {
+		noted->key = *key;
+		noted->workload = workload;
+		if (mesh_is_mesh_port(settings, key->port_be))
+			reason = MESH_REASON_MESH_PORT_RESERVED;
+	}
+	report_listening(key, workload, reason);
+}
+
+static __always_inline void listener_began(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+					   const struct mesh_settings *settings)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	__u32 workload = tcp ? mesh_socket_workload(tcp) : 0;
+	struct mesh_owner_key key = {};
+
+	if (!workload || !tcp)
+		return;
 	key.netns_cookie = bpf_get_netns_cookie(ctx);
 	mesh_local_address(ctx, &key.address);
-	if (!key.address.word[0] && !key.address.word[1] && key.address.word[2] == bpf_htonl(0xffff) &&
-	    !key.address.word[3])
-		key.address.word[2] = 0;
 	key.port_be = mesh_local_port(ctx);
-	known = bpf_map_lookup_elem(&mesh_owners, &key);
-	if (!known)
-		return;
-	if (known->listeners > 1)
-		__sync_fetch_and_add(&known->listeners, -1);
-	else
-		bpf_map_delete_elem(&mesh_owners, &key);
+	note_listener(bpf_sk_storage_get(&mesh_noted, sk, 0, BPF_SK_STORAGE_GET_F_CREATE), &key, workload,
+		      tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id, settings);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }

@@ -117,9 +117,30 @@ def port_conflict():
     enter("w1")
     second = listen(("10.9.0.2", 8081), shared=True)
     second.close()
-    print("owners", flush=True)
-    input()
+    older = older_listeners()
+    say("owners")
+    older["8082"].close()
+    older["8083"].shutdown(socket.SHUT_RDWR)
+    older["8083"].close()
     first.close()
+    say("closed")
+    for listener in older.values():
+        listener.close()
+
+
+def older_listeners():
+    """In a cgroup that is no workload's yet."""
+    enter("w5")
+    made = {"8082": listen(("10.9.0.1", 8082)), "8083": listen(("::", 8083), socket.AF_INET6),
+            "8084": listen(("0.0.0.0", 8084), shared=True), "8084 too": listen(("0.0.0.0", 8084), shared=True)}
+    enter("w1")
+    return made
+
+
+def say(word):
+    """Lets the scene look at the maps."""
+    print(word, flush=True)
+    input()
 
 
 def presentation6():

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * The parts of own_listeners outside sockops. Listeners that are older than these programs, or than their cgroup's being a
+ * workload, are found by an iterator over the TCP sockets of a network namespace, which meshd runs. Nothing calls us
+ * back when such a socket changes state, so its release counts too.
+ */
+#include "include/own_listeners.h"
+
+static __always_inline void place_of(struct tcp_sock *tcp, struct mesh_owner_key *key)
+{
+	struct sock_common *common = &tcp->inet_conn.icsk_inet.sk.__sk_common;
+
+	key->netns_cookie = common->skc_net.net->net_cookie;
+	key->port_be = bpf_htons(common->skc_num);
+	if (common->skc_family == AF_INET) {
+		key->address = mesh_address4(common->skc_rcv_saddr);
+		return;
+	}
+	for (int word = 0; word < 4; word++)
+		key->address.word[word] = common->skc_v6_rcv_saddr.in6_u.u6_addr32[word];
+}
+
+/* The release of an MPTCP listener is that of the socket above ours: one that we can't see end is not noted. */
+static __always_inline bool ends_unseen(struct tcp_sock *tcp)
+{
+	return bpf_core_field_exists(tcp->is_mptcp) && tcp->is_mptcp;
+}
+
+SEC("iter/tcp")
+int mesh_listening(struct bpf_iter__tcp *ctx)
+{
+	struct mesh_settings *settings = mesh_settings_now();
+	struct sock_common *common = ctx->sk_common;
+	struct mesh_owner_key key = {};
+	struct mesh_noted *noted;
+	struct tcp_sock *tcp;
+	__u32 workload;
+
+	if (!common || !settings)
+		return 0;
+	if (common->skc_state != MESH_TCP_LISTEN)
+		return 1; /* listeners come first: this ends the reading, as EAGAIN */
+	tcp = bpf_skc_to_tcp_sock(common);
+	if (!tcp || ends_unseen(tcp))
+		return 0;
+	workload = mesh_socket_workload(tcp);
+	noted = bpf_sk_storage_get(&mesh_noted, tcp, 0, workload ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	if (!workload) {
+		forget_listener(noted);
+		return 0;
+	}
+	if (noted && noted->workload == workload)
+		return 0;
+	place_of(tcp, &key);
+	note_listener(noted, &key, workload, tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id, settings);
+	return 0;
+}
+
+SEC("cgroup/sock_release")
+int mesh_release(struct bpf_sock *sk)
+{
+	forget_listener(bpf_sk_storage_get(&mesh_noted, sk, 0, 0));
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
