@@ -16,6 +16,7 @@ struct mesh_own {
 	struct mesh_present present;
 	__u32 pad;
 	__u64 beat_ns;
+	__u64 reserved[2]; /* pinned with the others, so append-only like the ABI */
 };
 
 /* Kept with a listening socket: the entry of mesh_owners that it counts in, so that its end takes back what it gave. */
@@ -23,6 +24,7 @@ struct mesh_noted {
 	struct mesh_owner_key key;
 	__u32 workload; /* 0: it counts in none (any more) */
 	__u32 pad;
+	__u64 reserved[2]; /* pinned too */
 };
 
 struct {
