@@ -69,8 +69,12 @@ struct StreamTable {
 
     // MARK: private
 
-    /// Identifiers are odd and rise by two.
-    private func home(_ id: UInt32) -> Int { Int(id >> 1) & (capacity - 1) }
+    /// Spread by Fibonacci hashing: identifiers rise by two, and taken as they are they would fill one long run of slots,
+    /// to whose end every removal had to look.
+    private func home(_ id: UInt32) -> Int {
+        let spread = (id >> 1) &* 2_654_435_769
+        return Int(spread >> 8) & (capacity - 1)
+    }
 
     private mutating func place(_ stream: StreamPointer) {
         guard let slots else { return }
