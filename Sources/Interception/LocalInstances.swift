@@ -1,3 +1,4 @@
+import Glibc
 package import LinuxIO
 package import MeshModel
 
@@ -179,6 +180,10 @@ package final class LocalInstances {
             }
             // An empty cgroup without a declaration counts as the node's until something runs in it: for most that is
             // right at once, and the others' first connection elsewhere is reported by the connect hook.
+            instance.isResolved = true
+            instance.problem = nil
+        } catch  where instance.declaredNamespace == nil && error.code == ENOENT {
+            // Its last process ended between two looks: as empty as one that has none.
             instance.isResolved = true
             instance.problem = nil
         } catch {

@@ -5,13 +5,21 @@ package import MeshModel
 /// namespace lives by its processes, its name and open sockets; the mesh's sockets alone must not keep it.
 package final class NamespaceTable {
     /// A way to open a namespace.
-    package enum Anchor: Hashable, Sendable {
+    package enum Anchor: Hashable, Sendable, CustomStringConvertible {
         /// meshd's own.
         case node
         /// Under /run/netns.
         case name(String)
         /// That of a process in the cgroup or below it.
         case cgroup(path: String)
+
+        package var description: String {
+            switch self {
+            case .node: "of this node"
+            case .name(let name): name
+            case .cgroup(let path): "of cgroup \(path)"
+            }
+        }
     }
 
     private struct Entry {
