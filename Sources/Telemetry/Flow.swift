@@ -9,7 +9,7 @@ struct Flow {
     }
 
     struct Marks: OptionSet {
-        let rawValue: UInt8
+        let rawValue: UInt16
         /// The kernel's counters are there and win over the proxy's.
         static let kernelCounts = Marks(rawValue: 1)
         /// The client's socket is on this node: its counters win over the server's.
@@ -22,6 +22,8 @@ struct Flow {
         static let socketClosed = Marks(rawValue: 64)
         /// The series have counted its end.
         static let seriesClosed = Marks(rawValue: 128)
+        /// The service is for metrics only: that the client called it by this name is not known.
+        static let serviceInferred = Marks(rawValue: 256)
     }
 
     var id: UInt64
@@ -97,6 +99,10 @@ struct Flow {
             names?.workload(opened.destinationWorkload)
             ?? names?.workload(principal: opened.destinationPrincipal, address: opened.originalDestination.address)
         service = names?.service(opened.service)
+        if service == nil, direction == .inbound {
+            service = names?.service(ofEndpoint: opened.destinationWorkload)
+            marks.insert(.serviceInferred)
+        }
         peerNode = names?.nodeName(opened.peerNode) ?? .none
         tunnel = opened.tunnel
         reason = UInt16(truncatingIfNeeded: opened.reason.rawValue)

@@ -63,6 +63,7 @@ package final class FlowNames {
     private var services: [ServiceID: ServiceFacts] = [:]
     private var nodes: [NodeID: SharedName] = [:]
     private var byPrincipal: [PrincipalID: [WorkloadID]]?
+    private var serviceByEndpoint: [WorkloadID: ServiceID]?
     package let node: String
 
     /// `cluster` stands in Istio's `source_cluster` and `destination_cluster`.
@@ -104,6 +105,13 @@ package final class FlowNames {
         return facts
     }
 
+    /// The first service that has the workload as an endpoint: a tunnel does not carry the service's name, and without
+    /// one dashboards lose the service at its own end.
+    func service(ofEndpoint id: WorkloadID) -> ServiceFacts? {
+        guard let found = servicesByEndpoint()[id] else { return nil }
+        return service(found)
+    }
+
     func nodeName(_ id: NodeID) -> SharedName {
         guard id != .none else { return .none }
         if let known = nodes[id] { return known }
@@ -114,6 +122,20 @@ package final class FlowNames {
     }
 
     // MARK: private
+
+    private func servicesByEndpoint() -> [WorkloadID: ServiceID] {
+        if let serviceByEndpoint { return serviceByEndpoint }
+        var table: [WorkloadID: ServiceID] = [:]
+        for service in snapshot.allServices {
+            for port in service.ports {
+                for endpoint in service.endpoints(port: port.port) where table[endpoint.workload] == nil {
+                    table[endpoint.workload] = service.id
+                }
+            }
+        }
+        serviceByEndpoint = table
+        return table
+    }
 
     private func workloadsByPrincipal() -> [PrincipalID: [WorkloadID]] {
         if let byPrincipal { return byPrincipal }

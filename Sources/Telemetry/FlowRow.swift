@@ -171,7 +171,7 @@ extension FlowRow {
         peerNode = flow.peerNode.text
         source = flow.source.text
         originalDestination = flow.destination.text
-        service = flow.service?.service ?? ""
+        service = flow.marks.contains(.serviceInferred) ? "" : flow.service?.service ?? ""
         bytesSent = flow.bytesSent
         bytesReceived = flow.bytesReceived
         approximate = flow.marks.contains(.approximate)
