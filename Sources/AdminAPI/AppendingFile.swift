@@ -38,6 +38,20 @@ final class AppendingFile {
         throw IOError("write", code: code, object: path)
     }
 
+    /// The last bytes of the file.
+    static func tail(_ path: String, bytesMax: Int) throws(IOError) -> [UInt8] {
+        let number = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+        guard number >= 0 else { throw .last("open", object: path) }
+        defer { close(number) }
+        let size = lseek(number, 0, SEEK_END)
+        guard size >= 0 else { throw .last("lseek", object: path) }
+        let wanted = min(Int(size), bytesMax)
+        var bytes = [UInt8](repeating: 0, count: wanted)
+        let count = pread(number, &bytes, wanted, size - off_t(wanted))
+        guard count >= 0 else { throw .last("pread", object: path) }
+        return Array(bytes.prefix(count))
+    }
+
     static func rename(_ path: String, to other: String) throws(IOError) {
         guard Glibc.rename(path, other) == 0 else { throw .last("rename", object: path) }
     }

@@ -2,8 +2,12 @@ package import LinuxIO
 
 /// The last connection records on disk: JSON objects, one a line, in two files of half the size each. When the newer
 /// one is full it becomes the older, and the older is gone: never more than the bound, never a record cut in two.
-/// A failing disk never stops meshd: what can't be written is counted.
+/// A failing disk never stops meshd: what can't be written is counted. Nothing waits for the disk (no fsync): what meshd
+/// wrote outlives meshd, a power cut may take the last seconds.
 package final class RecordLog {
+    /// Read back at once, at most: meshd's only thread does it.
+    package static let readBytesMax = 4 << 20
+
     private let path: String
     private let halfBytesMax: Int
     private var file: AppendingFile?
@@ -41,16 +45,21 @@ package final class RecordLog {
         write(chunk, count: count)
     }
 
-    /// The newest `limit` records, newest first.
+    /// The newest `limit` records, newest first; fewer when they are more than `readBytesMax`.
     package func newest(limit: Int) -> [[UInt8]] {
         var records: [[UInt8]] = []
-        for name in [path, older] where records.count < limit {
-            guard let bytes = try? TextFile.readBytes(name, limitBytes: halfBytesMax + 1) else { continue }
+        var room = Self.readBytesMax
+        for name in [path, older] where records.count < limit && room > 0 {
+            guard let bytes = try? AppendingFile.tail(name, bytesMax: room) else { continue }
+            room -= bytes.count
             var end = bytes.count
             while end > 0, records.count < limit {
                 // What follows the last newline was cut off by a crash.
                 guard let newline = bytes[..<end].lastIndex(of: 0x0a) else { break }
-                let start = bytes[..<newline].lastIndex(of: 0x0a).map { $0 + 1 } ?? 0
+                let before = bytes[..<newline].lastIndex(of: 0x0a)
+                // Without a newline before it the record may begin outside of what was read.
+                guard before != nil || room > 0 else { break }
+                let start = before.map { $0 + 1 } ?? 0
                 records.append(Array(bytes[start..<newline]))
                 end = start
             }

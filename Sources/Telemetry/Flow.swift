@@ -24,6 +24,8 @@ struct Flow {
         static let seriesClosed = Marks(rawValue: 128)
         /// The service is for metrics only: that the client called it by this name is not known.
         static let serviceInferred = Marks(rawValue: 256)
+        /// A tunnel peer that was turned away: strangers can make as many as they like.
+        static let peerRefusal = Marks(rawValue: 512)
     }
 
     var id: UInt64

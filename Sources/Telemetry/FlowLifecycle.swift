@@ -92,11 +92,18 @@ extension FlowTable {
 
     mutating func removeOldestEnded() {
         while let entry = ended.removeOldest() {
-            let flow = storage[entry.index]
-            guard flow.id == entry.id else { continue }
-            for key in [flow.cookie, flow.dialCookie] where bySocket[key] == entry.index { bySocket[key] = nil }
-            if byProxyID[flow.proxyID] == entry.index { byProxyID[flow.proxyID] = nil }
-            return storage.remove(entry.index)
+            if remove(entry) { return }
         }
+    }
+
+    /// False when the flow was gone already.
+    mutating func remove(_ entry: WaitingFlows.Entry) -> Bool {
+        let flow = storage[entry.index]
+        guard flow.id == entry.id else { return false }
+        for key in [flow.cookie, flow.dialCookie] where bySocket[key] == entry.index { bySocket[key] = nil }
+        if byProxyID[flow.proxyID] == entry.index { byProxyID[flow.proxyID] = nil }
+        if flow.marks.contains(.peerRefusal) { peerRefusals -= 1 }
+        storage.remove(entry.index)
+        return true
     }
 }

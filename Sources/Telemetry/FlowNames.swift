@@ -112,6 +112,12 @@ package final class FlowNames {
         return service(found)
     }
 
+    /// What a workload meant by an address.
+    func route(from workload: WorkloadID, to destination: SocketAddress) -> Route? {
+        guard let source = snapshot.workload(workload) else { return nil }
+        return snapshot.route(network: source.network, destination: destination)
+    }
+
     func nodeName(_ id: NodeID) -> SharedName {
         guard id != .none else { return .none }
         if let known = nodes[id] { return known }

@@ -59,10 +59,15 @@ extension FlowTable {
         _ reason: Reason, peer: SocketAddress, principal: String, now: UInt64
     ) {
         let nowhere = SocketAddress(.unspecified, 0)
+        guard peerRefusals < Self.peerRefusalsMax else {
+            lost += 1
+            return
+        }
         guard let index = insert(Flow(id: nextID, openedNanoseconds: now, source: peer, destination: nowhere))
         else { return }
         storage[index].direction = .inbound
-        storage[index].marks = [.denied]
+        storage[index].marks = [.denied, .peerRefusal]
+        peerRefusals += 1
         storage[index].reason = UInt16(truncatingIfNeeded: reason.rawValue)
         storage[index].sourcePrincipal = pool.name(principal)
         if !principal.isEmpty {
@@ -117,6 +122,13 @@ extension FlowTable {
         flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
         flow.sourceFacts = names?.workload(event.workload)
         flow.sourcePrincipal = pool.name(flow.sourceFacts?.principal ?? "")
+        switch names?.route(from: event.workload, to: event.destination) {
+        case .service(let id, _): flow.service = names?.service(id)
+        case .workload(let id, _):
+            flow.destinationFacts = names?.workload(id)
+            flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
+        case nil: break
+        }
         guard let index = insert(flow) else { return }
         storage[index].take(process: event, pool: &pool)
         openSeries(index, now: event.atNanoseconds)

@@ -13,6 +13,8 @@ package struct FlowTable {
 
     /// The kernel's and the proxy's records of one connection come on different ways.
     static let decisionWaitNanoseconds: UInt64 = 2_000_000_000
+    /// Rows for tunnel peers that were turned away: more of them would push the node's own flows out.
+    static let peerRefusalsMax = 1_024
 
     struct TunnelFigures {
         var rttMicroseconds: UInt32
@@ -23,6 +25,8 @@ package struct FlowTable {
     package var names: FlowNames?
     /// Flows that found no room.
     package internal(set) var lost: UInt64 = 0
+    /// Flows that ended and were never among those of `takeSettled`.
+    package internal(set) var unsettled: UInt64 = 0
     package internal(set) var connect = LatencyByDirection()
     package internal(set) var firstByte = LatencyByDirection()
 
@@ -39,6 +43,7 @@ package struct FlowTable {
     var closing = WaitingFlows()
     /// Ended flows of which no record was taken yet.
     var unrecorded = WaitingFlows()
+    var peerRefusals = 0
     /// Counts the readings of the live sockets.
     var sweep: UInt32 = 0
     var sweepBegan: UInt64 = 0
@@ -60,7 +65,10 @@ package struct FlowTable {
             _ = closing.removeOldest()
             if storage[oldest.index].id == oldest.id { end(oldest.index, .closed, now: oldest.at) }
         }
-        while let oldest = ended.oldest, now >= oldest.at &+ settings.keepNanoseconds { removeOldestEnded() }
+        while let oldest = ended.oldest, now >= oldest.at &+ settings.keepNanoseconds {
+            _ = ended.removeOldest()
+            _ = remove(oldest)
+        }
         series.expire(now: now)
     }
 
@@ -83,13 +91,18 @@ package struct FlowTable {
         return page
     }
 
-    /// The flows that ended and have had time for the kernel's last word, each once. Call it every second or so: what
-    /// the table had to forget meanwhile is not among them.
-    package mutating func takeSettled(now: UInt64) -> [FlowRow] {
+    /// The flows that ended and have had time for the kernel's last word (`isLast`: all that ended), each once. Call it
+    /// every second or so. At most `limit`, so that a storm of connections costs no disk; what exceeds it, and what the
+    /// table had to forget meanwhile, is counted.
+    package mutating func takeSettled(now: UInt64, limit: Int, isLast: Bool = false) -> [FlowRow] {
         var rows: [FlowRow] = []
-        while let oldest = unrecorded.oldest, now >= oldest.at &+ Self.decisionWaitNanoseconds {
+        while let oldest = unrecorded.oldest, isLast || now >= oldest.at &+ Self.decisionWaitNanoseconds {
             _ = unrecorded.removeOldest()
-            if storage[oldest.index].id == oldest.id { rows.append(row(storage[oldest.index], now: now)) }
+            if storage[oldest.index].id == oldest.id, rows.count < limit {
+                rows.append(row(storage[oldest.index], now: now))
+            } else {
+                unsettled += 1
+            }
         }
         return rows
     }

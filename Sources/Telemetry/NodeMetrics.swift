@@ -46,6 +46,8 @@ package struct NodeMetrics: Sendable {
     package var proxyReasons: [UInt16: UInt64] = [:]
     package var proxyRecordsLost: UInt64 = 0
     package var logLinesSuppressed: UInt64 = 0
+    /// Connection records that the disk did not take.
+    package var recordsNotWritten: UInt64 = 0
     package var certificates: [Certificate] = []
     package var trustBundleNotAfter: Int64?
     package var proxy = Proxy()
@@ -111,7 +113,7 @@ package enum MetricsPage {
         let losses: [(String, UInt64)] = [
             ("kernel_ring", lostNumber < node.kernelReasons.count ? node.kernelReasons[lostNumber] : 0),
             ("proxy_queue", node.proxyRecordsLost), ("flow_table", flows.lost), ("series", flows.seriesDropped),
-            ("log", node.logLinesSuppressed),
+            ("log", node.logLinesSuppressed), ("records", flows.unsettled + node.recordsNotWritten),
         ]
         for (place, count) in losses { text.sample("meshd_events_lost_total", [("at", place)], count) }
         text.single("meshd_flows", .gauge, "Flows in the table, ended ones included.", UInt64(flows.count))

@@ -106,6 +106,7 @@ final class Daemon {
         operation?.stop()
         source.stop()
         interceptor.shutdown()
+        flows.stop()
     }
 
     // MARK: what happens

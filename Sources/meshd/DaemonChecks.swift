@@ -14,6 +14,7 @@ enum DaemonChecks {
                 detail: status.readyReason,
                 fix: status.ready ? "" : "see meshd's log; the proxy's user must be able to execute meshd"),
             certificates(daemon), reachable(daemon), workloads(daemon), losses(status),
+            records(daemon),
         ]
     }
 
@@ -75,5 +76,13 @@ enum DaemonChecks {
         CheckFact(
             "no event was lost", status.lostEvents == 0 ? .passed : .warning, detail: "\(status.lostEvents) lost",
             fix: status.lostEvents == 0 ? "" : "flows and metrics miss that many; see meshd_events_lost_total")
+    }
+
+    private static func records(_ daemon: Daemon) -> CheckFact {
+        let name = "connection records are kept"
+        guard let failure = daemon.flows.records.failure else { return CheckFact(name, .passed) }
+        return CheckFact(
+            name, .warning, detail: "\(failure), \(daemon.flows.records.lost) lost",
+            fix: "make room in \(daemon.file.configuration.stateDirectory), or set a smaller records.size")
     }
 }

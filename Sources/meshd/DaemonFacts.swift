@@ -54,6 +54,7 @@ final class DaemonFacts: AdminBackend {
         metrics.proxyReasons = daemon.flows.proxyReasons.totals
         metrics.proxyRecordsLost = counters.recordsLost
         metrics.logLinesSuppressed = daemon.log.suppressedTotal
+        metrics.recordsNotWritten = daemon.flows.records.lost
         metrics.certificates = daemon.identity.rows.filter { $0.notAfter > 0 }
             .map { .init(principal: $0.principal, notAfter: $0.notAfter) }
         metrics.trustBundleNotAfter = daemon.identity.trustBundleNotAfter

@@ -23,6 +23,8 @@ final class FlowFeed {
 
     /// What `meshctl top` can show as fresh.
     private static let sweepMilliseconds: UInt64 = 1_000
+    /// Written in one second, at most: about 1 MB.
+    private static let recordsPerSecondMax = 2_000
 
     var snapshot: Snapshot? {
         didSet { table.names = snapshot.map { FlowNames($0) } }
@@ -79,6 +81,9 @@ final class FlowFeed {
         (counters, tunnels) = (ProxyCounters(), [])
     }
 
+    /// meshd ends: what waits for its record gets it now.
+    func stop() { writeRecords(isLast: true) }
+
     // MARK: private
 
     private func take(_ list: [TunnelStatus]) {
@@ -107,12 +112,16 @@ final class FlowFeed {
         table.expire(now: BootClock.nanoseconds())
     }
 
-    private func writeRecords() {
-        let wall = WallClock.seconds() * 1_000
+    private func writeRecords(isLast: Bool = false) {
+        let wall = WallClock.milliseconds()
+        let rows = table.takeSettled(
+            now: BootClock.nanoseconds(), limit: Self.recordsPerSecondMax, isLast: isLast)
+        let wasWell = records.failure == nil
         records.append(
-            table.takeSettled(now: BootClock.nanoseconds()).map { row in
+            rows.map { row in
                 ConnectionRecord(row, endedWallMilliseconds: wall - Int64(clamping: row.endedMilliseconds)).jsonBytes
             })
+        if wasWell, let failure = records.failure { log.error("connection records are not kept: \(failure)") }
     }
 }
 

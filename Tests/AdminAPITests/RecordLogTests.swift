@@ -45,6 +45,18 @@ import Testing
         #expect(log.newest(limit: 9).map { String(decoding: $0, as: UTF8.self) } == ["{\"n\":2}", "{\"n\":1}"])
     }
 
+    @Test func onlyTheEndOfABigLogIsReadBack() throws {
+        let directory = try Self.directory("tail")
+        defer { Self.remove(directory) }
+        let log = RecordLog(directory: directory, bytesMax: 64 << 20)
+        let filler = String(repeating: "x", count: 60_000)
+        for number in 0..<100 { log.append([Array("{\"n\":\(number),\"f\":\"\(filler)\"}".utf8)]) }
+        let newest = log.newest(limit: 100)
+        #expect(newest.count == RecordLog.readBytesMax / (filler.utf8.count + 15))
+        #expect(newest.allSatisfy { $0.first == 0x7b && $0.last == 0x7d })
+        #expect(newest.first?.starts(with: "{\"n\":99,".utf8) == true)
+    }
+
     @Test func failingDiskIsCountedAndRecovered() throws {
         let directory = try Self.directory("disk")
         rmdir(directory)

@@ -161,6 +161,25 @@ import Testing
         #expect(table.count == 3 && table.lost == 1)
     }
 
+    @Test func recordsBeyondTheLimitAreCounted() {
+        var table = FlowTable()
+        for _ in 0..<5 { table.record(kernel(.refused, .refused)) }
+        #expect(table.takeSettled(now: 11, limit: 3, isLast: true).count == 3 && table.unsettled == 2)
+    }
+
+    @Test func strangersNeverPushTheNodesOwnFlowsOut() {
+        var table = FlowTable()
+        table.record(kernel(.refused, .refused))
+        for _ in 0...FlowTable.peerRefusalsMax {
+            table.recordPeerRefusal(.MESH_REASON_NO_CLIENT_CERTIFICATE, peer: client, principal: "", now: 11)
+        }
+        #expect(table.count == 1 + FlowTable.peerRefusalsMax && table.lost == 1)
+        table.expire(now: 11 + 60_000_000_000)
+        #expect(table.count == 0)
+        table.recordPeerRefusal(.MESH_REASON_NO_CLIENT_CERTIFICATE, peer: client, principal: "", now: 12)
+        #expect(table.count == 1)
+    }
+
     @Test func pagesFollowChanges() {
         var table = FlowTable()
         for id in 1...5 { table.record(opened(.outbound, id: UInt64(id), cookie: UInt64(id))) }
@@ -192,11 +211,11 @@ import Testing
         table.record(kernel(.opened))
         table.record(opened(.outbound))
         table.record(closed())
-        #expect(table.takeSettled(now: 30).isEmpty)
+        #expect(table.takeSettled(now: 30, limit: 9).isEmpty)
         table.record(kernel(.closed, at: 25, sent: 77))
-        let rows = table.takeSettled(now: 20 + FlowTable.decisionWaitNanoseconds)
+        let rows = table.takeSettled(now: 20 + FlowTable.decisionWaitNanoseconds, limit: 9)
         #expect(rows.map(\.bytesSent) == [77])
-        #expect(table.takeSettled(now: .max / 2).isEmpty)
+        #expect(table.takeSettled(now: .max / 2, limit: 9).isEmpty)
         let record = ConnectionRecord(try #require(rows.first), endedWallMilliseconds: 0)
         #expect(record.jsonText.hasPrefix("{\"time\":\"1970-01-01T00:00:00.000Z\",\"id\":1,"))
     }

@@ -1,7 +1,28 @@
+import Glibc
+import MeshModel
 import Telemetry
 import Testing
 
 @Suite struct MetricsPageTests {
+    @Test func promtoolFindsNothingToSay() throws {
+        var node = NodeMetrics()
+        node.certificates = [.init(principal: "spiffe://t/ns/a/sa/\"b\\", notAfter: 5)]
+        node.trustBundleNotAfter = 9
+        var table = FlowTable()
+        let somewhere = SocketAddress(IPAddress(ipv4: 0x0a00_0001), 80)
+        var opened = ProxyFlowOpened(
+            id: 1, direction: .local, cookie: 1, source: somewhere, originalDestination: somewhere)
+        opened.sourcePrincipal = "spiffe://t/ns/a/sa/\"b\n"
+        table.record(opened)
+        var closed = ProxyFlowClosed(id: 1)
+        (closed.connectMicroseconds, closed.firstByteMicroseconds, closed.bytesSent) = (300, 70_000_000, 5)
+        table.record(closed)
+        let page = MetricsPage.bytes(node, table)
+        let promtool = try #require(popen("promtool check metrics", "w"))
+        #expect(fwrite(page, 1, page.count, promtool) == page.count)
+        #expect(pclose(promtool) == 0)
+    }
+
     @Test func everySampleBelongsToTheFamilyAnnouncedBefore() {
         var node = NodeMetrics()
         node.certificates = [.init(principal: "spiffe://t/ns/a/sa/\"b\"", notAfter: 5)]
