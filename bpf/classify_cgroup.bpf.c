@@ -9,8 +9,16 @@
 #define PATH_MAX_LENGTH 1024 /* what the tracepoint gives; '*' may stand for much, so paths are longer than patterns */
 #define MATCH_STEPS_MAX (2 * PATH_MAX_LENGTH)
 
-/* The path of the cgroup at hand; per CPU, as it does not fit the stack. */
+/*
+ * Where matching stands, and the path of the cgroup at hand. Per CPU, as the path does not fit the stack, and as Linux 6.1
+ * looks at a bpf_loop callback once: with what the stack holds at its first call, so that branches of later calls are
+ * taken for dead and removed. What is in a map it does not know.
+ */
 struct path_text {
+	__u32 in_pattern, in_path;
+	__u32 star, after_star; /* where to go back to: one past the last '*', and the path position tried for it */
+	__u32 has_star;
+	__u32 result; /* 0: going on, or undecided after all steps; 1: matches; 2: does not */
 	char text[PATH_MAX_LENGTH];
 };
 
@@ -23,62 +31,58 @@ struct {
 
 struct match {
 	const struct mesh_pattern *pattern;
-	const struct path_text *path;
-	__u32 in_pattern, in_path;
-	__u32 star, after_star; /* where to go back to: one past the last '*', and the path position tried for it */
-	bool has_star;
-	__u8 result; /* 0: going on, or undecided after all steps; 1: matches; 2: does not */
+	struct path_text *path;
 };
 
-static __always_inline bool go_back(struct match *match)
+static __always_inline bool go_back(struct path_text *at)
 {
-	if (!match->has_star)
+	if (!at->has_star)
 		return false;
-	if (match->after_star >= PATH_MAX_LENGTH || match->path->text[match->after_star] == '/' ||
-	    !match->path->text[match->after_star])
+	if (at->after_star >= PATH_MAX_LENGTH || at->text[at->after_star] == '/' || !at->text[at->after_star])
 		return false; /* '*' stays within one component */
-	match->after_star += 1;
-	match->in_path = match->after_star;
-	match->in_pattern = match->star;
+	at->after_star += 1;
+	at->in_path = at->after_star;
+	at->in_pattern = at->star;
 	return true;
 }
 
 /* One step of matching with a single point of return, which suffices as '*' does not cross a '/'. */
 static long match_step(__u32 step, struct match *match)
 {
+	struct path_text *at = match->path;
 	char wanted, given;
 
-	if (match->in_pattern >= MESH_PATTERN_SIZE || match->in_path >= PATH_MAX_LENGTH) {
-		match->result = 2;
+	if (at->in_pattern >= MESH_PATTERN_SIZE || at->in_path >= PATH_MAX_LENGTH) {
+		at->result = 2;
 		return 1;
 	}
-	wanted = match->pattern->text[match->in_pattern];
-	given = match->path->text[match->in_path];
+	wanted = match->pattern->text[at->in_pattern];
+	given = at->text[at->in_path];
 	if (wanted == '*') {
-		match->has_star = true;
-		match->star = ++match->in_pattern;
-		match->after_star = match->in_path;
+		at->has_star = true;
+		at->star = ++at->in_pattern;
+		at->after_star = at->in_path;
 		return 0;
 	}
 	if (!wanted && !given) {
-		match->result = 1;
+		at->result = 1;
 		return 1;
 	}
 	if (wanted && wanted == given) {
 		if (wanted == '/')
-			match->has_star = false;
-		match->in_pattern += 1;
-		match->in_path += 1;
+			at->has_star = false;
+		at->in_pattern += 1;
+		at->in_path += 1;
 		return 0;
 	}
-	if (go_back(match))
+	if (go_back(at))
 		return 0;
-	match->result = 2;
+	at->result = 2;
 	return 1;
 }
 
 struct search {
-	const struct path_text *path;
+	struct path_text *path;
 	bool found;
 };
 
@@ -91,8 +95,12 @@ static long try_pattern(__u32 index, struct search *search)
 		return 1; /* patterns are kept without a gap */
 	match.pattern = pattern;
 	match.path = search->path;
+	match.path->in_pattern = 0;
+	match.path->in_path = 0;
+	match.path->has_star = 0;
+	match.path->result = 0;
 	bpf_loop(MATCH_STEPS_MAX, match_step, &match, 0);
-	search->found = match.result != 2; /* undecided: marked, as meshd takes off the mark where it is none */
+	search->found = match.path->result != 2; /* undecided: marked, as meshd takes off the mark where it is none */
 	return search->found;
 }
 
