@@ -79,7 +79,6 @@ extension UnsafeMutablePointer<LoopState> {
 extension UnsafeMutablePointer<Tunnel> {
     /// A whole HEADERS block opened a new stream.
     func requestCame(_ outcome: ConnectRequestReader.Outcome, streamID: UInt32, endsStream: Bool) {
-        let loop = pointee.loop
         pointee.peerStreams.open(streamID)
         pointee.streamsTotal += 1
         if pointee.flags.contains(.drained) { return queueReset(streamID, .refusedStream) }
@@ -88,8 +87,7 @@ extension UnsafeMutablePointer<Tunnel> {
         case .refused(let reason): answerRefusal(reason, streamID, endsStream, "")
         case .connect(let request):
             guard pointee.limits.streamOpened() else {
-                loop.pointee.counters.count(.MESH_REASON_STREAM_LIMIT)
-                return resetForFault(streamID, ConnectionLimits.streamLimit)
+                return resetForFault(streamID, ConnectionLimits.streamLimit, as: .byUsForLimit)
             }
             connectCame(request, streamID, endsStream)
         }

@@ -6,6 +6,7 @@ import Synchronization
 final class MemoryBudget: Sendable {
     private let limitBytes: Atomic<Int>
     private let heldBytes = Atomic<Int>(0)
+    private let grownBytes = Atomic<Int>(0)
 
     init(limit: Int) { limitBytes = Atomic(limit) }
 
@@ -22,6 +23,16 @@ final class MemoryBudget: Sendable {
         let limit = limit
         if held > limit / 10 * 9 { return .none }
         return held > limit / 10 * 7 ? .scarce : .ample
+    }
+
+    /// What windows have grown by, of streams that live: it may be filled by all at once, long after it was granted.
+    func grow(by count: Int) { grownBytes.add(count, ordering: .relaxed) }
+    func shrink(by count: Int) { grownBytes.subtract(count, ordering: .relaxed) }
+
+    /// The same for streams whose window may grow: once grown windows could fill half of the budget, none does.
+    var roomToGrow: BudgetRoom {
+        let room = room
+        return room == .ample && grownBytes.load(ordering: .relaxed) > limit / 2 ? .scarce : room
     }
 
     /// Past 90 %: new streams are refused.

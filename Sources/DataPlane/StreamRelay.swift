@@ -113,9 +113,12 @@ extension UnsafeMutablePointer<Stream> {
             return
         }
         let loop = pointee.loop
-        let room = loop.pointee.withBudget { $0.room }
+        let room = loop.pointee.withBudget { $0.roomToGrow }
         if room == .none { loop.pointee.hadNoCredit = true }
+        let grown = pointee.receiveWindow.grown
         let increment = pointee.receiveWindow.credit(room)
+        let growth = pointee.receiveWindow.grown - grown
+        if growth > 0 { loop.pointee.withBudget { $0.grow(by: growth) } }
         if increment > 0 { tunnel.queueWindowUpdate(pointee.id, increment) }
     }
 
@@ -203,6 +206,8 @@ extension UnsafeMutablePointer<Stream> {
         if pointee.flags.contains(.waiting) { loop.pointee.waitingForSockets.remove(self) }
         if let tunnel = pointee.tunnel { tunnel.streamEnded(self) }
         dropHeld()
+        let grown = pointee.receiveWindow.grown
+        if grown > 0 { loop.pointee.withBudget { $0.shrink(by: grown) } }
         disarm()
         report(reason)
         if let opening = pointee.opening { loop.free(opening) }

@@ -253,9 +253,10 @@ extension UnsafeMutablePointer<Tunnel> {
             check(pointee.limits.reset(.byUsForFault, now: pointee.loop.pointee.now))
             return
         }
-        // A closed stream's identifier can't be used again.
+        // A closed stream's identifier can't be used again. Trailers may have been on their way when we reset it, so it
+        // is that stream's error alone (RFC 9113 section 5.1); provoked resets are limited.
         guard pointee.peerStreams.standing(of: fragment.streamID) == .new else {
-            return fail(.streamClosed)
+            return resetForFault(fragment.streamID, .streamClosed)
         }
         requestCame(
             pointee.requestReader.finish(isTooLarge: isTooLarge), streamID: fragment.streamID,
@@ -268,14 +269,17 @@ extension UnsafeMutablePointer<Tunnel> {
     }
 
     /// Resets one stream for its peer's fault. Provoked resets are limited.
-    func resetForFault(_ streamID: UInt32, _ fault: HTTP2Fault) {
+    func resetForFault(
+        _ streamID: UInt32, _ fault: HTTP2Fault, as kind: ConnectionLimits.Reset = .byUsForFault
+    ) {
         if let stream = pointee.table.find(streamID) {
+            // Counted with the connection's record.
             stream.perform(stream.pointee.state.event(.abort(fault)))
         } else {
             queueReset(streamID, fault.code)
+            pointee.loop.pointee.counters.count(fault.reason)
         }
-        pointee.loop.pointee.counters.count(fault.reason)
-        check(pointee.limits.reset(.byUsForFault, now: pointee.loop.pointee.now))
+        check(pointee.limits.reset(kind, now: pointee.loop.pointee.now))
     }
 
     private func noteHeaderBlock() {

@@ -32,6 +32,9 @@ package struct ReceiveWindow: Equatable, Sendable {
     /// Bytes received and not taken by the application.
     package var held: UInt32 { size - remaining - owed }
 
+    /// What it has grown by beyond what every stream may have at its start.
+    package var grown: Int { size > Self.sizeAtStart ? Int(size - Self.sizeAtStart) : 0 }
+
     /// The increment to send when the stream opens; 0: none.
     package mutating func start(_ room: BudgetRoom) -> UInt32 {
         guard room == .ample, size < Self.sizeAtStart else { return 0 }

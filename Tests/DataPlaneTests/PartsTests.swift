@@ -40,6 +40,28 @@ import Testing
         #expect(queue.isEmpty && budget.held == 0)
     }
 
+    @Test func windowsStopGrowingBeforeTheyCouldFillTheBudget() {
+        let budget = MemoryBudget(limit: 64 << 20)
+        var windows: [ReceiveWindow] = []
+        // Every reader keeps up, so that nothing is held: only what was granted can stop the growth.
+        for _ in 0..<100 {
+            var window = ReceiveWindow()
+            _ = window.start(budget.room)
+            for _ in 0..<20 {
+                let (before, count) = (window.grown, window.remaining)
+                #expect(window.receive(count) == nil)
+                window.consume(count)
+                _ = window.credit(budget.roomToGrow)
+                budget.grow(by: window.grown - before)
+            }
+            windows.append(window)
+        }
+        #expect(windows[0].size == ReceiveWindow.sizeMax && windows[99].size == ReceiveWindow.sizeAtStart)
+        #expect(windows.reduce(0) { $0 + $1.grown } <= 36 << 20)
+        for window in windows { budget.shrink(by: window.grown) }
+        #expect(budget.roomToGrow == .ample)
+    }
+
     @Test func timersFireInTimeAndNeverEarly() {
         var wheel = TimerWheel(now: 1_000_000_000)
         var random = SplitMix(state: 3)
