@@ -12,13 +12,15 @@ struct BPFObject: ~Copyable {
 
     private init(owning object: OpaquePointer) { self.object = object }
 
-    /// Loads the programs. Maps that are pinned in the directory are taken over, others are made and pinned there.
-    static func load(pinDirectory: String) throws(BPFError) -> BPFObject {
+    /// Loads the programs, all but `omitted`. Maps that are pinned in the directory are taken over, others are made and
+    /// pinned there.
+    static func load(pinDirectory: String, omitting omitted: String? = nil) throws(BPFError) -> BPFObject {
         LibraryLog.attach()
         guard let handle = bpf_object__open_mem(culvert_bpf_object(), culvert_bpf_object_size(), nil) else {
             throw BPFError("open", code: errno, object: "embedded BPF object", details: LibraryLog.take())
         }
         let object = BPFObject(owning: handle)
+        if let omitted { _ = bpf_program__set_autoload(try object.program(omitted), false) }
         var map = bpf_object__next_map(handle, nil)
         while let current = map {
             let name = String(cString: bpf_map__name(current))

@@ -28,7 +28,14 @@ package final class KernelPrograms {
     /// `pinDirectory` is made, in a mounted BPF file system.
     package init(pinDirectory: String, cgroupRoot: String, socketsCgroup: String) throws(BPFError) {
         try KernelPrograms.check(pinDirectory)
-        object = try BPFObject.load(pinDirectory: pinDirectory)
+        var omitted: String?
+        do throws(BPFError) {
+            object = try BPFObject.load(pinDirectory: pinDirectory)
+        } catch  where error.code == EPERM {
+            // Security modules are known to refuse this one alone; whatever else it was fails again.
+            omitted = LiveFlows.program
+            object = try BPFObject.load(pinDirectory: pinDirectory, omitting: LiveFlows.program)
+        }
         self.pinDirectory = pinDirectory
         settings = try object.map("mesh_settings", UInt32.self, mesh_settings.self)
         cgroups = try object.map("mesh_cgroups", UInt64.self, mesh_cgroup.self)
@@ -41,8 +48,14 @@ package final class KernelPrograms {
         handovers = try object.map("mesh_handover", mesh_tuple.self, mesh_socket.self)
         counterMap = try object.mapDescriptor("mesh_counters")
         events = try EventRing(mapDescriptor: try object.mapDescriptor("mesh_events"))
-        live = try LiveFlows(
-            program: try object.program("mesh_live"), mapDescriptor: try object.mapDescriptor("mesh_sockets"))
+        live =
+            if omitted == nil {
+                try LiveFlows(
+                    program: try object.program(LiveFlows.program),
+                    mapDescriptor: try object.mapDescriptor("mesh_sockets"))
+            } else {
+                try LiveFlows(programForEachNamespace: try object.program(LiveFlows.programForEachNamespace))
+            }
         listenerScan = try ListenerScan(program: try object.program("mesh_listening"))
         attachments = Attachment.all(root: cgroupRoot, sockets: socketsCgroup)
         for attachment in attachments {

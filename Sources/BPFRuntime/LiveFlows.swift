@@ -3,9 +3,24 @@ import CLibBPF
 import Glibc
 import LinuxIO
 
-/// The live counters of every observed socket, read from the kernel by an iterator over socket storage.
+/// The live counters of every observed socket, read from the kernel by an iterator over socket storage, or over the TCP
+/// sockets of one network namespace after the other where a security module refuses the first kind.
 package final class LiveFlows {
+    static let program = "mesh_live"
+    static let programForEachNamespace = "mesh_live_tcp"
+
     private let link: OpaquePointer
+    /// Whether `read` gives only the sockets of the calling thread's network namespace.
+    package let isPerNamespace: Bool
+
+    /// Goes through the sockets of one network namespace at a time.
+    init(programForEachNamespace program: OpaquePointer) throws(BPFError) {
+        guard let attached = bpf_program__attach_iter(program, nil) else {
+            throw BPFError("attach", code: errno, object: Self.programForEachNamespace)
+        }
+        link = attached
+        isPerNamespace = true
+    }
 
     init(program: OpaquePointer, mapDescriptor: Int32) throws(BPFError) {
         var target = bpf_iter_link_info()
@@ -20,6 +35,7 @@ package final class LiveFlows {
         }
         guard let attached else { throw BPFError("attach", code: errno, object: "mesh_live") }
         link = attached
+        isPerNamespace = false
     }
 
     private static let optionsSize =

@@ -90,7 +90,7 @@ package final class Interceptor {
     let hierarchy: CgroupHierarchy
     let cgroups: MeshCgroups
     let inventory: CgroupInventory
-    let namespaces: NamespaceTable
+    package let namespaces: NamespaceTable
     let instances: LocalInstances
     let kernel: KernelState
     let maker: SocketMaker

@@ -1,5 +1,6 @@
 package import BPFRuntime
 package import CMeshABI
+import Glibc
 package import LinuxIO
 
 /// The kernel side of this node as meshd holds it: programs loaded (or taken over from an earlier meshd), attached and
@@ -7,6 +8,8 @@ package import LinuxIO
 package final class NodeKernel {
     private let programs: KernelPrograms
     private var watch: Reactor.WatchID?
+    /// Where the node's workloads live.
+    package weak var namespaces: NamespaceTable?
 
     /// Creates the mesh's cgroups, moves meshd into its own (`movesCaller`, not where a service manager keeps it in a
     /// unit), then loads. What was pinned before stays in force until its successor is in place.
@@ -33,7 +36,21 @@ package final class NodeKernel {
     package func counters() throws(IOError) -> [UInt64] { try programs.counters() }
 
     /// One event of kind open for each observed socket, with its counters as of now.
-    package func readLiveFlows(_ body: (mesh_event) -> Void) throws(BPFError) { try programs.live.read(body) }
+    package func readLiveFlows(_ body: (mesh_event) -> Void) throws {
+        guard programs.live.isPerNamespace else { return try programs.live.read(body) }
+        for id in namespaces?.ids ?? [] {
+            var failure: BPFError?
+            do throws(IOError) {
+                try namespaces?.open(id).inside {
+                    do throws(BPFError) { try programs.live.read(body) } catch { failure = error }
+                }
+            } catch {
+                // Nobody has a connection in a namespace that is gone.
+                if error.code != ENOENT { throw error }
+            }
+            if let failure { throw failure }
+        }
+    }
 
     /// Whether the workload behind a listening socket is known, for `meshctl check`: who listens where.
     package func owners() throws(IOError) -> [(key: mesh_owner_key, owner: mesh_owner)] {

@@ -90,7 +90,7 @@ final class KernelScene {
         let driver = try world.startDriver()
         _ = try driver.line()
         var live: [mesh_event] = []
-        try programs.live.read { live.append($0) }
+        try world.readLive(programs) { live.append($0) }
         self.live = live
         // A second load, as of a meshd that starts again, must not disturb anything.
         let reloaded = try world.load()

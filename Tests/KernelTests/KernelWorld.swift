@@ -120,6 +120,12 @@ final class KernelWorld {
         try NetworkNamespace(name: name).inside { () throws(IOError) in try programs.listenerScan.run() }
     }
 
+    func readLive(_ programs: KernelPrograms, _ body: (mesh_event) -> Void) throws {
+        try NetworkNamespace(name: name).inside {
+            do { try programs.live.read(body) } catch { print("live flows are not read: \(error)") }
+        }
+    }
+
     private func enable(_ programs: KernelPrograms) throws {
         var settings = mesh_settings()
         settings.version = UInt8(MESH_ABI_VERSION)
