@@ -58,6 +58,7 @@ let package = Package(
         pure("MeshConfig", ["MeshModel", "CYAML"]),
         pure("HTTP2Framing", ["CNGHTTP2", "MeshModel", "CMeshABI"]),
         pure("HBONE", ["HTTP2Framing", "MeshModel", "CMeshABI"]),
+        pure("DNSMessages", ["MeshModel"]),
         pure("Telemetry", ["MeshModel", "CMeshABI"]),
         pure("ProxyControl", ["MeshModel", "CMeshABI"]),
 
@@ -109,9 +110,11 @@ let package = Package(
         tests("MeshConfigTests", ["MeshConfig", "MeshModel"]),
         tests("MeshDiscoveryTests", ["MeshDiscovery", "MeshConfig", "MeshModel", "LinuxIO"]),
         tests("HTTP2FramingTests", ["HTTP2Framing", "CNGHTTP2", "MeshModel", "CMeshABI"]),
+        tests("DNSMessagesTests", ["DNSMessages", "MeshModel"]),
         tests("HBONETests", ["HBONE", "HTTP2Framing", "MeshModel", "CMeshABI"]),
         .target(
-            name: "FuzzTargets", dependencies: ["HBONE", "HTTP2Framing", "ProxyControl", "CMeshABI"],
+            name: "FuzzTargets",
+            dependencies: ["HBONE", "HTTP2Framing", "ProxyControl", "DNSMessages", "MeshModel", "CMeshABI"],
             path: "Tests/Fuzzing/Targets", swiftSettings: strict),
         .testTarget(
             name: "FuzzCorpusTests", dependencies: ["FuzzTargets"], path: "Tests/Fuzzing/CorpusTests",

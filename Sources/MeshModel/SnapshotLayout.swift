@@ -25,7 +25,7 @@ struct SnapshotHeader: BitwiseCopyable {
 
     /// "CULVSNAP"
     static let expectedMagic: UInt64 = 0x5041_4e53_564c_5543
-    static let currentLayout: UInt32 = 1
+    static let currentLayout: UInt32 = 2
     /// Where the bytes that `checksum` covers begin.
     static let checksumFrom = 32
 }
@@ -60,6 +60,7 @@ enum SnapshotSectionKind: Int, CaseIterable {
     case principalsByURI
     case workloadsByID
     case servicesByID
+    case servicesByName
     case routesByKey
     case localEndpointsByKey
     case ownersByKey
@@ -234,6 +235,19 @@ enum SnapshotHash {
         // FNV-1a, then a finalizer for the low bits.
         step(0, bytes.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 })
     }
+
+    /// Of `<name>.<namespace>`, letters of either case being the same.
+    static func name(_ name: some Sequence<UInt8>, _ namespace: some Sequence<UInt8>) -> UInt64 {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        func add(_ byte: UInt8) { hash = (hash ^ UInt64(lowered(byte))) &* 0x100_0000_01b3 }
+        for byte in name { add(byte) }
+        add(UInt8(ascii: "."))
+        for byte in namespace { add(byte) }
+        return step(0, hash)
+    }
+
+    /// ASCII only, as in DNS.
+    static func lowered(_ byte: UInt8) -> UInt8 { byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte }
 
     /// `bytes` has a multiple of eight bytes.
     static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt64 {

@@ -131,6 +131,11 @@ extension SnapshotPlan {
         encoder.append(ports, to: .servicePorts)
         encoder.append(endpoints, to: .endpoints)
         encoder.appendTable(.servicesByID, hashes: services.map { SnapshotHash.mix(UInt64($0.id)) })
+        encoder.appendTable(
+            .servicesByName,
+            hashes: services.map {
+                SnapshotHash.name($0.resource.name.utf8, $0.resource.namespace.utf8)
+            })
     }
 
     private func encodeRoutes(into encoder: inout SnapshotEncoder) {

@@ -53,6 +53,7 @@ struct SnapshotSections {
     let principalsByURI: SnapshotSection<UInt32>
     let workloadsByID: SnapshotSection<UInt32>
     let servicesByID: SnapshotSection<UInt32>
+    let servicesByName: SnapshotSection<UInt32>
     let routesByKey: SnapshotSection<UInt32>
     let localEndpointsByKey: SnapshotSection<UInt32>
     let ownersByKey: SnapshotSection<UInt32>
@@ -81,6 +82,7 @@ struct SnapshotSections {
         principalsByURI = try SnapshotSection(bytes, .principalsByURI)
         workloadsByID = try SnapshotSection(bytes, .workloadsByID)
         servicesByID = try SnapshotSection(bytes, .servicesByID)
+        servicesByName = try SnapshotSection(bytes, .servicesByName)
         routesByKey = try SnapshotSection(bytes, .routesByKey)
         localEndpointsByKey = try SnapshotSection(bytes, .localEndpointsByKey)
         ownersByKey = try SnapshotSection(bytes, .ownersByKey)
@@ -110,6 +112,7 @@ struct SnapshotSections {
         try checkTable(principalsByURI, over: principals.count, "principalsByURI")
         try checkTable(workloadsByID, over: workloads.count, "workloadsByID")
         try checkTable(servicesByID, over: services.count, "servicesByID")
+        try checkTable(servicesByName, over: services.count, "servicesByName")
         try checkTable(routesByKey, over: routes.count, "routesByKey")
         try checkTable(localEndpointsByKey, over: localEndpoints.count, "localEndpointsByKey")
         try checkTable(ownersByKey, over: owners.count, "ownersByKey")

@@ -13,6 +13,8 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     case control
     /// Flow-control windows and stream states, driven by the input.
     case windows
+    /// DNS queries, what is said to them, and answers of upstreams.
+    case names
 
     /// Traps where a promise is broken.
     package func run(_ input: UnsafeRawBufferPointer) {
@@ -22,6 +24,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
         case .connect: fuzzConnect(input)
         case .control: fuzzControl(input)
         case .windows: fuzzWindows(input)
+        case .names: fuzzNames(input)
         }
     }
 }
