@@ -83,6 +83,15 @@ struct ByteQueue {
         count += length
     }
 
+    /// Takes over all that `other` holds, behind what is here.
+    mutating func append(taking other: inout ByteQueue) {
+        guard let first = other.head else { return }
+        if let tail { tail.pointee.next = first } else { head = first }
+        tail = other.tail
+        count += other.count
+        other = ByteQueue()
+    }
+
     /// Describes the first bytes in at most `vectors.count` pieces and returns how many pieces there are.
     func describe(_ vectors: UnsafeMutableBufferPointer<iovec>) -> Int {
         var index = 0

@@ -101,6 +101,7 @@ extension UnsafeMutablePointer<LoopState> {
 
     private func takeSnapshot(_ snapshot: Snapshot) {
         pointee.snapshot = snapshot
+        pointee.peerNames = PeerNames()
         judgeTunnelsAgain(snapshot)
     }
 

@@ -48,6 +48,7 @@ struct LoopState: ~Copyable {
     let batch: UnsafeMutableBufferPointer<iovec>
 
     // Connection set-up
+    var peerNames = PeerNames()
     var pool: [TunnelKey: TunnelGroup] = [:]
     var nodes: [NodeID: NodeTrouble] = [:]
     var waitingForSockets = StreamQueue()

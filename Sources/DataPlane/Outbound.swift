@@ -144,7 +144,10 @@ extension UnsafeMutablePointer<LoopState> {
         record.upstream = SocketAddress(address, port)
         if workload.isLocal { return .local(id, record.upstream) }
         let key = TunnelKey(client: record.sourcePrincipal, server: workload.principal, node: workload.node)
-        return .remote(OutboundRequest(key: key, authority: record.upstream, client: record.source))
+        return .remote(
+            OutboundRequest(
+                key: key, authority: record.upstream, client: record.source, workload: record.sourceWorkload,
+                service: record.service))
     }
 }
 
@@ -155,10 +158,11 @@ extension UnsafeMutablePointer<Stream> {
         return request
     }
 
-    /// Whether it can go to another tunnel as if nothing had been: nothing of the application was sent, nothing came.
+    /// Whether it can go to another tunnel as if nothing had been: no answer has come, and all that the application
+    /// said is kept. Only for streams that the peer is known not to have looked at.
     var isRetriable: Bool {
-        pointee.phase == .requested && pointee.bytesToTunnel == 0 && !pointee.state.isLocalEnded
-            && (pointee.opening?.pointee.attempts ?? Int.max) < 3
+        guard pointee.phase == .requested, let opening = pointee.opening else { return false }
+        return opening.pointee.attempts < 3 && opening.pointee.early.isComplete
     }
 
     /// Sends the CONNECT on an open tunnel with room.
@@ -184,10 +188,13 @@ extension UnsafeMutablePointer<Stream> {
         wantsToSend()
     }
 
-    /// Tries another tunnel.
-    func retry() {
+    /// Tries another tunnel. `leavesFull`: the peer takes no more in this one until a stream of it has ended.
+    func retry(leavesFull: Bool = false) {
         guard let request else { return abort(.MESH_REASON_STATE_MISSING) }
+        let tunnel = pointee.tunnel
         detach()
+        if leavesFull { tunnel?.pointee.flags.insert(.full) }
+        rewindEarly()
         pointee.state = .client()
         pointee.phase = .waitingForTunnel
         pointee.tunnel = nil
@@ -226,8 +233,7 @@ extension UnsafeMutablePointer<Stream> {
         opening.pointee.record.tunnel = pointee.tunnel?.pointee.id ?? 0
         loop.pointee.reports.append(.opened(opening.pointee.record))
         pointee.flags.insert(.reported)
-        loop.free(opening)
-        pointee.opening = nil
+        if !pointee.flags.contains(.repeats) { freeOpening() }
     }
 
     /// Tells the record's end: what was announced is closed, what never opened is told as refused.
@@ -263,8 +269,9 @@ extension UnsafeMutablePointer<Tunnel> {
             traceHigh: loop.pointee.random.next(), traceLow: loop.pointee.random.next(),
             parent: loop.pointee.random.next())
         ConnectRequest.write(
-            authority: .address(request.authority), forwarded: Forwarded(client: request.client), traceParent: trace,
-            baggage: nil, to: &fields)
+            authority: .address(request.authority),
+            forwarded: Forwarded(client: request.client, host: loop.host(of: request.service)),
+            traceParent: trace, baggage: loop.baggage(of: request.workload), to: &fields)
         let size = pointee.headerEncoder?.sizeMax(of: fields) ?? 0
         guard size > 0 else { return false }
         return withUnsafeTemporaryAllocation(byteCount: size, alignment: 8) { block in

@@ -55,6 +55,10 @@ struct Stream {
         static let counted = Flags(rawValue: 1 << 12)
         /// In the loop's queue of those that wait for a dial socket.
         static let waiting = Flags(rawValue: 1 << 13)
+        /// What it said in a tunnel that refused it goes out again before anything else.
+        static let repeats = Flags(rawValue: 1 << 14)
+        /// There is, or may be, something to send.
+        static let input: Flags = [.readable, .repeats]
     }
 
     let kind = ObjectKind.stream
@@ -114,6 +118,7 @@ struct Opening {
     var side: Side
     var record: OpenRecord
     var attempts = 0
+    var early = EarlyData()
 }
 
 /// What an outbound connection asks of its peer node.
@@ -123,6 +128,9 @@ struct OutboundRequest {
     var authority: SocketAddress
     /// The application's own address.
     var client: SocketAddress
+    let workload: WorkloadID
+    /// Whose virtual address it dialled, if it was one.
+    let service: ServiceID
 }
 
 /// An application connection that was allowed and is being made. Only a Permit makes one.

@@ -28,8 +28,7 @@ extension UnsafeMutablePointer<Stream> {
 
     /// Puts the stream into its tunnel's scheduler if it may send now.
     func wantsToSend() {
-        guard pointee.flags.contains(.readable), pointee.flags.contains(.attached), let tunnel = pointee.tunnel,
-            !pointee.state.isLocalEnded
+        guard hasInput, pointee.flags.contains(.attached), let tunnel = pointee.tunnel, !pointee.state.isLocalEnded
         else { return resetIfBroken() }
         guard sendAllowance > 0 else { return resetIfBroken() }
         tunnel.pointee.scheduler.add(self)
@@ -289,6 +288,7 @@ extension UnsafeMutablePointer<LoopState> {
     }
 
     func free(_ opening: UnsafeMutablePointer<Opening>) {
+        opening.pointee.early.removeAll(pool: &pointee.chunks)
         opening.deinitialize(count: 1)
         pointee.openings.give(opening)
     }

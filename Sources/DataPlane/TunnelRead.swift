@@ -143,8 +143,7 @@ extension UnsafeMutablePointer<Tunnel> {
         }
         let wasOpen = stream.pointee.state.isOpen
         if isClient && code == .refusedStream && stream.isRetriable {
-            pointee.flags.insert(.full)
-            return stream.retry()
+            return stream.retry(leavesFull: true)
         }
         stream.perform(stream.pointee.state.event(.reset(code)))
         if !isClient {
@@ -171,6 +170,7 @@ extension UnsafeMutablePointer<Tunnel> {
 
     private func settingsCame(_ list: SettingsList) {
         guard check(pointee.limits.settings(now: pointee.loop.pointee.now)) else { return }
+        let earlyBefore = pointee.settings.earlyDataBytes
         do throws(HTTP2Fault) {
             let change = try pointee.settings.apply(list)
             if let size = change.headerTableSize { pointee.headerEncoder?.limitTable(to: size) }
@@ -181,6 +181,9 @@ extension UnsafeMutablePointer<Tunnel> {
         queueSettingsAcknowledgement()
         if isClient {
             pointee.flags.remove(.full)
+            if pointee.settings.earlyDataBytes > earlyBefore {
+                for stream in pointee.table.all() { stream.wantsToSend() }
+            }
             pointee.loop.placeWaiting(self)
         } else if pointee.settings.isCulvert && !pointee.flags.contains(.limitRaised) {
             pointee.flags.insert(.limitRaised)

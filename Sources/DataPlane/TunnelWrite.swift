@@ -78,13 +78,14 @@ extension UnsafeMutablePointer<Tunnel> {
     private func send(_ stream: StreamPointer, to target: UnsafeMutableRawPointer) -> Int {
         let allowance = min(stream.sendAllowance, pointee.sendWindow.available)
         let wanted = min(allowance, Int(stream.pointee.deficit))
-        guard wanted > 0, !stream.isDead, stream.pointee.flags.contains(.readable) else {
+        guard wanted > 0, !stream.isDead, stream.hasInput else {
             // Bulk that has used its deficit comes again; a shut window brings it back by WINDOW_UPDATE.
-            let hasMore = stream.sendAllowance > 0 && stream.pointee.flags.contains(.readable)
+            let hasMore = stream.sendAllowance > 0 && stream.hasInput
             pointee.scheduler.served(stream, bytes: 0, hasMore: hasMore)
             return 0
         }
         let payload = min(Self.recordPayload, Int(pointee.settings.maxFrameSize))
+        if stream.pointee.flags.contains(.repeats) { return repeatEarly(stream, to: target, min(wanted, payload)) }
         let loop = pointee.loop
         let (vectors, room) = describe(target, wanted: wanted, payload: payload)
         var count = 0
@@ -128,24 +129,40 @@ extension UnsafeMutablePointer<Tunnel> {
         _ stream: StreamPointer, _ count: Int, of room: Int, at target: UnsafeMutableRawPointer, payload: Int
     ) -> Int {
         if stream.pointee.bytesToTunnel == 0 && !isClient { stream.noteFirstByte() }
-        stream.pointee.bytesToTunnel += UInt64(count)
-        stream.pointee.sendWindow.spend(count)
-        pointee.sendWindow.spend(count)
         // Less than was asked for: the socket is empty, and the next byte is an edge; unless the end is there already.
         if count < room && !stream.pointee.flags.contains(.hangup) { stream.pointee.flags.remove(.readable) }
+        let isEarly = !stream.pointee.state.isOpen
         var cursor = target
         var rest = count
         while rest > 0 {
             let step = min(rest, payload)
             FrameWriter.dataHeader(length: step, streamID: stream.pointee.id, endsStream: false, to: cursor)
             pointee.limits.dataSent()
+            if isEarly { stream.keepEarly(cursor + FrameHeader.size, step) }
             cursor += FrameHeader.size + step
             rest -= step
         }
-        let hasMore = stream.pointee.flags.contains(.readable) && stream.sendAllowance > 0
+        spent(count, by: stream)
+        return cursor - target
+    }
+
+    /// Takes bytes that went out off the windows, and off the stream's turn.
+    private func spent(_ count: Int, by stream: StreamPointer) {
+        stream.pointee.bytesToTunnel += UInt64(count)
+        stream.pointee.sendWindow.spend(count)
+        pointee.sendWindow.spend(count)
+        let hasMore = stream.hasInput && stream.sendAllowance > 0
         pointee.scheduler.served(stream, bytes: count, hasMore: hasMore)
         if !hasMore { stream.wantsToSend() }
-        return cursor - target
+    }
+
+    /// One frame of what the stream has said in a tunnel that refused it.
+    private func repeatEarly(_ stream: StreamPointer, to target: UnsafeMutableRawPointer, _ room: Int) -> Int {
+        let count = stream.takeEarly(into: target + FrameHeader.size, room: room)
+        FrameWriter.dataHeader(length: count, streamID: stream.pointee.id, endsStream: false, to: target)
+        pointee.limits.dataSent()
+        spent(count, by: stream)
+        return FrameHeader.size + count
     }
 
     private func sendEnd(_ stream: StreamPointer, to target: UnsafeMutableRawPointer) -> Int {

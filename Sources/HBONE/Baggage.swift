@@ -1,3 +1,5 @@
+package import MeshModel
+
 /// The `baggage` header with the keys that ztunnel sends (W3C Baggage): what the other end calls its workload. A
 /// received one gives labels to telemetry and nothing else.
 package struct Baggage: Equatable, Sendable, CustomStringConvertible {
@@ -16,6 +18,17 @@ package struct Baggage: Equatable, Sendable, CustomStringConvertible {
     package var zone = ""
 
     package init() {}
+
+    /// What a workload of this mesh is called.
+    package init(_ workload: WorkloadView, cluster: String) {
+        let name = workload.name
+        let canonical = CanonicalNames(name: name, labels: workload.labels)
+        self.cluster = cluster
+        namespace = workload.namespace
+        self.workload = name
+        service = canonical.service
+        version = canonical.revision
+    }
 
     /// Members with values, in ztunnel's order.
     package var description: String {

@@ -13,19 +13,16 @@ package final class WorkloadFacts: Sendable {
     let namespace: String
 
     init(_ view: WorkloadView, principal: String, cluster: String) {
-        let labels = view.labels
         let name = view.name
+        let canonical = CanonicalNames(name: name, labels: view.labels)
         workload = view.key.description
         namespace = view.namespace
         self.principal = principal
         address4 = view.address(isIPv6: false)
         address6 = view.address(isIPv6: true)
-        let app = labels["app.kubernetes.io/name"] ?? labels["app"]
-        let version = labels["app.kubernetes.io/version"] ?? labels["version"]
         let values = IstioWorkloadLabels(
-            workload: name, namespace: namespace, app: app ?? name, version: version ?? "latest",
-            canonicalService: labels["service.istio.io/canonical-name"] ?? app ?? name,
-            canonicalRevision: labels["service.istio.io/canonical-revision"] ?? version ?? "latest", cluster: cluster)
+            workload: name, namespace: namespace, app: canonical.app, version: canonical.version,
+            canonicalService: canonical.service, canonicalRevision: canonical.revision, cluster: cluster)
         sourceLabels = values.text(prefix: "source")
         destinationLabels = values.text(prefix: "destination")
     }
@@ -67,7 +64,7 @@ package final class FlowNames {
     package let node: String
 
     /// `cluster` stands in Istio's `source_cluster` and `destination_cluster`.
-    package init(_ snapshot: Snapshot, cluster: String = "culvert") {
+    package init(_ snapshot: Snapshot, cluster: String = CanonicalNames.cluster) {
         self.snapshot = snapshot
         self.cluster = cluster
         node = snapshot.node(snapshot.localNode)?.name ?? ""
