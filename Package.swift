@@ -122,7 +122,9 @@ let package = Package(
         tests("TelemetryTests", ["Telemetry", "MeshModel", "CMeshABI"]),
         tests("ProxyControlTests", ["ProxyControl", "MeshModel", "CMeshABI"]),
         tests("LinuxIOTests", ["LinuxIO", "CLinux"]),
-        tests("KernelTests", ["BPFRuntime", "LinuxIO", "CLinux", "CMeshABI"], exclude: ["driver"]),
+        tests(
+            "KernelTests", ["BPFRuntime", "Interception", "LinuxIO", "MeshModel", "CLinux", "CMeshABI"],
+            exclude: ["driver"]),
         tests("OpenSSLTLSTests", ["OpenSSLTLS", "COpenSSL", "LinuxIO", "CLinux", "MeshModel", "CMeshABI"]),
         tests("MeshIdentityTests", ["MeshIdentity", "OpenSSLTLS", "MeshModel", "LinuxIO", "CLinux"]),
         tests(

@@ -4,6 +4,7 @@
  * only translate addresses. The caller is the calling task's workload. Verdicts: pass, tunnel (the address is rewritten
  * to a listener of the proxy and the original destination kept with the socket), refuse (errno and a counted reason).
  */
+#include "include/egress_policy.h"
 #include "include/redirect_target.h"
 
 /* CONNECT_REFUSE is 0, as refuse() is a program of its own to the verifier and returns what the hook returns. */
@@ -53,19 +54,6 @@ static __noinline int refuse(struct bpf_sock_addr *ctx, const struct connect_att
 	return 0;
 }
 
-static __always_inline struct mesh_destination *find_destination(__u32 network, const struct mesh_endpoint *wanted)
-{
-	struct mesh_destination_key key = { .network = network,
-					    .port_be = wanted->port_be,
-					    .address = wanted->address };
-	struct mesh_destination *found = bpf_map_lookup_elem(&mesh_dests, &key);
-
-	if (found)
-		return found;
-	key.port_be = 0;
-	return bpf_map_lookup_elem(&mesh_dests, &key);
-}
-
 /* A socket of the mesh itself goes only where it was made for. */
 static __always_inline bool dial_is_in_scope(const struct mesh_settings *settings, const struct mesh_own *own,
 					     const struct mesh_endpoint *destination)
@@ -95,17 +83,34 @@ static __noinline void ask_for_listener(struct bpf_sock_addr *ctx, const struct 
 	mesh_send_event(&event);
 }
 
+/*
+ * What an application holds of an MPTCP connection is a socket above the TCP one that connects. It is asked for names, so
+ * it gets a copy. Not observed: no flag says that it was opened.
+ */
+static __always_inline struct mesh_socket *kept_above(struct bpf_sock *sk, __u64 flags)
+{
+	struct mptcp_sock *above;
+
+	if (!bpf_core_type_exists(struct mptcp_sock))
+		return 0;
+	above = bpf_skc_to_mptcp_sock(sk);
+	return above ? bpf_sk_storage_get(&mesh_sockets, above, 0, flags) : 0;
+}
+
 static __always_inline bool keep_with_socket(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 					     const struct connect_attempt *attempt, __u32 id,
 					     const struct mesh_workload *workload, enum mesh_socket_role role)
 {
-	struct mesh_socket *kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	struct mesh_socket *kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE), *above;
 
 	if (!kept)
 		return false;
 	__builtin_memset(kept, 0, sizeof(*kept));
 	describe_attempt(kept, ctx, attempt, id, workload);
 	kept->role = role;
+	above = kept_above(sk, BPF_SK_STORAGE_GET_F_CREATE);
+	if (above)
+		__builtin_memcpy(above, kept, sizeof(*above));
 	return true;
 }
 
@@ -148,6 +153,17 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct mesh
 	return CONNECT_TUNNEL;
 }
 
+/* The workload's own business. The fence still wants to see that somebody judged the socket. */
+static __always_inline int pass_to_itself(struct bpf_sock_addr *ctx, const struct connect_attempt *attempt, __u32 id,
+					  const struct mesh_workload *workload)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (sk && workload && workload->fence & MESH_FENCE_STRICT)
+		keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_OWN);
+	return CONNECT_PASS;
+}
+
 /* A destination that the mesh leaves alone; to a workload's own address it is not even a flow. */
 static __always_inline bool is_own_address(const struct mesh_workload *workload, __u32 id,
 					   const struct mesh_endpoint *destination,
@@ -170,8 +186,10 @@ static __always_inline int judge_workload(struct bpf_sock_addr *ctx, const struc
 		return refuse(ctx, attempt, id, MESH_REASON_STATE_MISSING, ECONNREFUSED);
 	found = find_destination(workload->network, &attempt->destination);
 	if (is_own_address(workload, id, &attempt->destination, found))
-		return CONNECT_PASS;
+		return pass_to_itself(ctx, attempt, id, workload);
 	if (!found) {
+		if (!egress_allows(workload, id, &attempt->destination))
+			return refuse(ctx, attempt, id, MESH_REASON_EGRESS_DENIED, ECONNREFUSED);
 		if (!keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH))
 			mesh_count(MESH_REASON_STORAGE_FAILED); /* goes out as it would, only unseen */
 		return CONNECT_PASS;
@@ -203,6 +221,25 @@ static __always_inline void forget_former_use(struct bpf_sock *sk)
 		kept->role = MESH_ROLE_NONE;
 		kept->flags = 0;
 	}
+	kept = kept_above(sk, 0);
+	if (kept)
+		kept->role = MESH_ROLE_NONE;
+}
+
+/*
+ * The caller is nobody's workload, but the socket was made in one: carried out of its cgroup, or a further path of an MPTCP
+ * connection, which a kernel thread opens to wherever the peer said. Other sockets of the kernel (mounts) are left alone.
+ */
+static __always_inline int judge_carried_out(struct bpf_sock_addr *ctx, const struct connect_attempt *attempt,
+					     struct tcp_sock *tcp)
+{
+	__u32 owner = tcp ? mesh_socket_workload(tcp) : 0;
+
+	if (!owner)
+		return CONNECT_PASS;
+	if (BPF_CORE_READ_BITFIELD(&tcp->inet_conn.icsk_inet.sk, sk_kern_sock) && !mesh_is_mptcp(tcp))
+		return CONNECT_PASS;
+	return refuse(ctx, attempt, owner, MESH_REASON_SOCKET_OWNER_MISMATCH, ECONNREFUSED);
 }
 
 static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attempt *attempt)
@@ -229,7 +266,7 @@ static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attem
 	if (tcp && tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id == settings->sockets_cgroup_id)
 		return refuse(ctx, attempt, 0, MESH_REASON_DIAL_OUT_OF_SCOPE, EPERM);
 	if (!mesh_caller(&caller) || caller.state == MESH_CGROUP_OUTSIDE)
-		return CONNECT_PASS;
+		return judge_carried_out(ctx, attempt, tcp);
 	id = caller.workload;
 	if (caller.state != MESH_CGROUP_READY)
 		return refuse(ctx, attempt, id, MESH_REASON_WORKLOAD_NOT_READY, ECONNREFUSED);

@@ -54,12 +54,34 @@ static __always_inline void served(struct bpf_sock_ops *ctx, struct bpf_sock *sk
 	flow_opened(ctx, sk, kept);
 }
 
+/* What came to a fenced workload in the open was judged on its way in: the fence lets the answer pass. */
+static __always_inline void accepted_in_the_open(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	__u32 id = tcp ? mesh_socket_workload(tcp) : 0;
+	struct mesh_workload *workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+	struct mesh_socket *kept;
+
+	if (!workload || !(workload->fence & MESH_FENCE_STRICT))
+		return;
+	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!kept) {
+		mesh_count(MESH_REASON_STORAGE_FAILED);
+		return;
+	}
+	kept->version = MESH_ABI_VERSION;
+	kept->role = MESH_ROLE_OWN;
+	kept->workload = id;
+}
+
 static __always_inline void accepted(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct mesh_socket *kept = handover_at_accept(ctx, sk);
 
 	if (kept && kept->role == MESH_ROLE_SERVED)
 		served(ctx, sk, kept);
+	if (!kept)
+		accepted_in_the_open(ctx, sk);
 }
 
 static __always_inline void state_changed(struct bpf_sock_ops *ctx, struct bpf_sock *sk)

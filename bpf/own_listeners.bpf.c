@@ -20,12 +20,6 @@ static __always_inline void place_of(struct tcp_sock *tcp, struct mesh_owner_key
 		key->address.word[word] = common->skc_v6_rcv_saddr.in6_u.u6_addr32[word];
 }
 
-/* The release of an MPTCP listener is that of the socket above ours: one that we can't see end is not noted. */
-static __always_inline bool ends_unseen(struct tcp_sock *tcp)
-{
-	return bpf_core_field_exists(tcp->is_mptcp) && tcp->is_mptcp;
-}
-
 SEC("iter/tcp")
 int mesh_listening(struct bpf_iter__tcp *ctx)
 {
@@ -41,7 +35,8 @@ int mesh_listening(struct bpf_iter__tcp *ctx)
 	if (common->skc_state != MESH_TCP_LISTEN)
 		return 1; /* listeners come first: this ends the reading, as EAGAIN */
 	tcp = bpf_skc_to_tcp_sock(common);
-	if (!tcp || ends_unseen(tcp))
+	/* The release of an MPTCP listener is that of the socket above ours: one that we can't see end is not noted. */
+	if (!tcp || mesh_is_mptcp(tcp))
 		return 0;
 	workload = mesh_socket_workload(tcp);
 	noted = bpf_sk_storage_get(&mesh_noted, tcp, 0, workload ? BPF_SK_STORAGE_GET_F_CREATE : 0);

@@ -11,6 +11,9 @@ struct Attachment {
 
     var program: String
     var place: Place
+    /// Tells the links of a program apart that has several.
+    var suffix = ""
+    private var pinName: String { "link_\(program)\(suffix)" }
 
     /// Everything that is attached. Programs that only read come first, the one that begins connections last, so that a
     /// swap of versions never has a writer without its readers.
@@ -28,6 +31,7 @@ struct Attachment {
             Attachment(program: "mesh_cgrmdir", place: .trace),
             Attachment(program: "mesh_bind4", place: .cgroup(root, BPF_CGROUP_INET4_BIND)),
             Attachment(program: "mesh_bind6", place: .cgroup(root, BPF_CGROUP_INET6_BIND)),
+            Attachment(program: "mesh_sock", place: .cgroup(root, BPF_CGROUP_INET_SOCK_CREATE)),
             Attachment(program: "mesh_connect6", place: .cgroup(root, BPF_CGROUP_INET6_CONNECT)),
             Attachment(program: "mesh_connect4", place: .cgroup(root, BPF_CGROUP_INET4_CONNECT)),
         ]
@@ -35,7 +39,7 @@ struct Attachment {
 
     /// Puts the program in its place: swapped atomically in a pinned link that is still good, else attached and pinned.
     func install(_ descriptor: Int32, pinDirectory: String) throws(BPFError) {
-        let pin = "\(pinDirectory)/link_\(program)"
+        let pin = "\(pinDirectory)/\(pinName)"
         switch place {
         case .cgroup(let path, let type):
             let number = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -51,7 +55,7 @@ struct Attachment {
 
     /// Why the program is not at work, in a sentence; nil where it is.
     func fault(pinDirectory: String) -> String? {
-        let number = bpf_obj_get("\(pinDirectory)/link_\(program)")
+        let number = bpf_obj_get("\(pinDirectory)/\(pinName)")
         guard number >= 0 else { return "\(program) is not pinned: \(String(cString: strerror(-number)))" }
         let link = FileDescriptor(owning: number)
         guard case .cgroup(let path, _) = place else { return nil }
@@ -63,6 +67,9 @@ struct Attachment {
         else { return "\(program) is not attached to \(path)" }
         return nil
     }
+
+    /// Takes the program away from its place.
+    func remove(pinDirectory: String) { unlink("\(pinDirectory)/\(pinName)") }
 
     private func pinNew(_ link: Int32, at pin: String) throws(BPFError) {
         guard link >= 0 else { throw BPFError("attach", code: -link, object: program) }

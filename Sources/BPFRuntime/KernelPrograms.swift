@@ -14,11 +14,14 @@ package final class KernelPrograms {
     package let listeners: BPFMap<mesh_listeners_key, mesh_listeners>
     package let nodes: BPFMap<mesh_address, UInt32>
     package let patterns: BPFMap<UInt32, mesh_pattern>
+    package let egress: BPFMap<mesh_egress_key, mesh_egress>
     package let owners: BPFMap<mesh_owner_key, mesh_owner>
     package let handovers: BPFMap<mesh_tuple, mesh_socket>
     package let events: EventRing
     package let live: LiveFlows
     package let listenerScan: ListenerScan
+    package let fence: EgressFence
+    package let older: OlderSockets
     private let counterMap: Int32
     private let object: BPFObject
     private let attachments: [Attachment]
@@ -44,6 +47,7 @@ package final class KernelPrograms {
         listeners = try object.map("mesh_listeners", mesh_listeners_key.self, mesh_listeners.self)
         nodes = try object.map("mesh_nodes", mesh_address.self, UInt32.self)
         patterns = try object.map("mesh_patterns", UInt32.self, mesh_pattern.self)
+        egress = try object.map("mesh_egress", mesh_egress_key.self, mesh_egress.self)
         owners = try object.map("mesh_owners", mesh_owner_key.self, mesh_owner.self)
         handovers = try object.map("mesh_handover", mesh_tuple.self, mesh_socket.self)
         counterMap = try object.mapDescriptor("mesh_counters")
@@ -57,6 +61,11 @@ package final class KernelPrograms {
                 try LiveFlows(programForEachNamespace: try object.program(LiveFlows.programForEachNamespace))
             }
         listenerScan = try ListenerScan(program: try object.program("mesh_listening"))
+        older = try OlderSockets(
+            program: try object.program("mesh_older"),
+            holders: try object.map("mesh_holders", UInt64.self, UInt32.self))
+        fence = try EgressFence(
+            program: try object.programDescriptor("mesh_fence"), pinDirectory: pinDirectory)
         attachments = Attachment.all(root: cgroupRoot, sockets: socketsCgroup)
         for attachment in attachments {
             try attachment.install(try object.programDescriptor(attachment.program), pinDirectory: pinDirectory)
@@ -64,7 +73,9 @@ package final class KernelPrograms {
     }
 
     /// Programs that are not in their place any more, as somebody removed a pin or detached a link: one sentence each.
-    package func faults() -> [String] { attachments.compactMap { $0.fault(pinDirectory: pinDirectory) } }
+    package func faults() -> [String] {
+        attachments.compactMap { $0.fault(pinDirectory: pinDirectory) } + fence.faults()
+    }
 
     /// How often each reason was counted, over all processors, by its number.
     package func counters() throws(IOError) -> [UInt64] {

@@ -74,6 +74,12 @@ extension mesh_reason {
         .MESH_REASON_TUNNEL_LIMIT,
         .MESH_REASON_QUEUE_LIMIT,
         .MESH_REASON_POLICY_DENIED,
+        .MESH_REASON_EGRESS_DENIED,
+        .MESH_REASON_EGRESS_WITHOUT_VERDICT,
+        .MESH_REASON_RAW_SOCKET_DENIED,
+        .MESH_REASON_PROTOCOL_NOT_JUDGED,
+        .MESH_REASON_PLAINTEXT_PREEXISTING,
+        .MESH_REASON_SOCKET_FROM_OUTSIDE,
     ]
 
     /// The reason with this number, for numbers from maps, messages and records. `init(rawValue:)` of a C enum checks
@@ -172,6 +178,12 @@ extension mesh_reason {
         case .MESH_REASON_TUNNEL_LIMIT: "tunnel_limit"
         case .MESH_REASON_QUEUE_LIMIT: "queue_limit"
         case .MESH_REASON_POLICY_DENIED: "policy_denied"
+        case .MESH_REASON_EGRESS_DENIED: "egress_denied"
+        case .MESH_REASON_EGRESS_WITHOUT_VERDICT: "egress_without_verdict"
+        case .MESH_REASON_RAW_SOCKET_DENIED: "raw_socket_denied"
+        case .MESH_REASON_PROTOCOL_NOT_JUDGED: "protocol_not_judged"
+        case .MESH_REASON_PLAINTEXT_PREEXISTING: "plaintext_preexisting"
+        case .MESH_REASON_SOCKET_FROM_OUTSIDE: "socket_from_outside"
         case .MESH_REASON_MAX: "max"
         }
     }

@@ -17,6 +17,8 @@ final class KernelScene {
     let marks: [String: UInt8]
     /// Who listens: before the older listeners are looked for, after that (twice), after some have closed, at the end.
     let owners: [[Owner]]
+    /// Connections older than their workload: at the first look, and at the second.
+    let older: [[mesh_older]]
     let otherFileSystem: BPFError?
     let pinsLeft: Bool
 
@@ -95,9 +97,13 @@ final class KernelScene {
         // A second load, as of a meshd that starts again, must not disturb anything.
         let reloaded = try world.load()
         driver.go()
-        _ = try driver.line()
+        let heldInode = UInt64(try driver.line().split(separator: " ").last?.prefix { $0.isNumber } ?? "") ?? 0
         var owners = [try Self.owners(programs)]
         try world.addWorkload5(programs)
+        var older: [[mesh_older]] = []
+        for _ in 0..<2 { older.append(try world.findOlder(programs, holding: [heldInode: 5])) }
+        self.older = older
+        try world.end(older[0].filter { UInt16(bigEndian: $0.event.socket.destination.port_be) != 9100 })
         for _ in 0..<2 {
             try world.noteListeners(programs)
             owners.append(try Self.owners(programs))

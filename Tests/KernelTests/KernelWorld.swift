@@ -1,14 +1,17 @@
 import BPFRuntime
 import CMeshABI
 import Glibc
+import Interception
 import LinuxIO
+import MeshModel
 
 /// Cgroups, network namespace, BPF file system and driver process of one scene.
 final class KernelWorld {
     private let hierarchy: CgroupHierarchy
     private let name = "culvert-kernel-\(getpid())"
     private let groups = [
-        "w1", "w1/child", "w1/nested", "w1/outside", "w2", "w3", "w4", "w5", "sockets", "outside",
+        "w1", "w1/child", "w1/nested", "w1/outside", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "sockets",
+        "outside",
     ]
     let laterGroups = [
         "made-later", "unrelated", "pod-q-x1b", "pod-q-x1b/leaf", "pod-q-x1b/leaf2", "pod-x1", KernelWorld.longGroup,
@@ -32,7 +35,11 @@ final class KernelWorld {
             mkdir -p \(bpffs) && mount -t bpf bpf \(bpffs) && ip netns add \(name) &&
             ip -n \(name) link set lo up && ip -n \(name) address add 10.9.0.1/32 dev lo &&
             ip -n \(name) address add 10.9.0.2/32 dev lo && ip -n \(name) address add 10.9.0.3/32 dev lo &&
-            ip -n \(name) address add fd99::1/128 dev lo nodad
+            ip -n \(name) address add fd99::1/128 dev lo nodad &&
+            ip -n \(name) address add fd98::9/128 dev lo nodad &&
+            for address in 10.9.0.6 10.9.0.7 10.8.0.9 10.8.1.9 10.7.0.7 10.7.0.8 10.7.0.9; do
+                ip -n \(name) address add $address/32 dev lo || exit 1
+            done
             """)
     }
 
@@ -66,6 +73,8 @@ final class KernelWorld {
     func describe(_ programs: KernelPrograms) throws {
         let cookie = try NetworkNamespace(name: name).cookie()
         try describeWorkloads(programs)
+        try describeEgress(programs)
+        try fence(programs, ["w6", "w7", "w8"])
         let service6 = mesh_address(word: (UInt32(0xfd96_0000).bigEndian, 0, 0, UInt32(1).bigEndian))
         let refused = UInt16(ECONNREFUSED)
         for address in [KernelWorld.address(10, 96, 0, 1), service6] {
@@ -96,22 +105,65 @@ final class KernelWorld {
             ("w1", 1, .MESH_CGROUP_READY), ("w1/nested", 2, .MESH_CGROUP_READY),
             ("w1/outside", 0, .MESH_CGROUP_OUTSIDE), ("w2", 2, .MESH_CGROUP_READY),
             ("w3", 3, .MESH_CGROUP_NOT_READY), ("w4", 4, .MESH_CGROUP_READY),
+            ("w6", 6, .MESH_CGROUP_READY), ("w7", 7, .MESH_CGROUP_READY), ("w8", 8, .MESH_CGROUP_READY),
         ]
         for (group, workload, state) in cgroups {
             try programs.cgroups.put(
                 cgroupID(group), mesh_cgroup(workload: workload, state: UInt8(state.rawValue), pad: (0, 0, 0)))
         }
-        for workload in UInt32(1)...4 {
-            var entry = mesh_workload()
-            entry.address4 = KernelWorld.address(10, 9, 0, UInt8(workload))
-            entry.address6 = KernelWorld.workloadAddress6
-            entry.failure_open = workload == 4 ? 1 : 0
-            try programs.workloads.put(workload, entry)
+        for workload in UInt32(1)...8 where workload != 5 { try programs.workloads.put(workload, entry(workload)) }
+    }
+
+    private func entry(_ workload: UInt32) -> mesh_workload {
+        var entry = mesh_workload()
+        entry.address4 = KernelWorld.address(10, 9, 0, UInt8(workload))
+        entry.address6 = KernelWorld.workloadAddress6
+        entry.failure_open = workload == 4 ? 1 : 0
+        switch workload {
+        case 6: entry.egress_mode = UInt8(mesh_egress_mode.MESH_EGRESS_LISTED.rawValue)
+        case 5, 7: entry.egress_mode = UInt8(mesh_egress_mode.MESH_EGRESS_DENY.rawValue)
+        default: break
+        }
+        if entry.egress_mode != 0 { entry.fence = UInt8(MESH_FENCE_STRICT) }
+        if workload == 8 { entry.fence = UInt8(MESH_FENCE_STRICT | MESH_FENCE_RAW_ALLOWED) }
+        return entry
+    }
+
+    /// w6 may reach 10.8.0.0/16, and of 10.8.1.0/24 port 443 besides; port 9001 of fd98::/32 and 9003 of
+    /// ::/0; 10.7.0.7 for an hour,
+    /// 10.7.0.8 not any more.
+    private func describeEgress(_ programs: KernelPrograms) throws {
+        let now = BootClock.nanoseconds()
+        let declared = mesh_egress_origin.MESH_EGRESS_DECLARED
+        let resolved = mesh_egress_origin.MESH_EGRESS_RESOLVED
+        let prefix6 = mesh_address(word: (UInt32(0xfd98_0000).bigEndian, 0, 0, 0))
+        for (address, length, port, origin, expiry) in [
+            (KernelWorld.address(10, 8, 0, 0), 96 + 16, 0, declared, 0),
+            (KernelWorld.address(10, 8, 1, 0), 96 + 24, 443, declared, 0), (prefix6, 32, 9001, declared, 0),
+            (mesh_address(), 0, 9003, declared, 0),
+            (KernelWorld.address(10, 7, 0, 7), 128, 0, resolved, now + 3_600_000_000_000),
+            (KernelWorld.address(10, 7, 0, 8), 128, 0, resolved, now),
+        ] as [(mesh_address, UInt32, UInt16, mesh_egress_origin, UInt64)] {
+            let key = mesh_egress_key(
+                prefix_length: UInt32(MESH_EGRESS_FIXED_BITS) + length, workload: 6, port_be: port.bigEndian,
+                version: IPAddress(address).isIPv4 ? 4 : 6, address: address)
+            var value = mesh_egress()
+            value.origin = UInt8(origin.rawValue)
+            value.expires_ns = expiry
+            try programs.egress.put(key, value)
         }
     }
 
-    /// Makes w5 a workload, whose listeners are older than that.
+    private func fence(_ programs: KernelPrograms, _ groups: [String]) throws {
+        var wanted: [UInt64: String] = [:]
+        for group in groups { wanted[try cgroupID(group)] = hierarchy.directory("/\(name)/\(group)") }
+        try programs.fence.set(wanted)
+    }
+
+    /// Makes w5 a workload, fenced, whose listeners and connections are older than that.
     func addWorkload5(_ programs: KernelPrograms) throws {
+        try programs.workloads.put(5, entry(5))
+        try fence(programs, ["w5", "w6", "w7", "w8"])
         let state = UInt8(mesh_cgroup_state.MESH_CGROUP_READY.rawValue)
         try programs.cgroups.put(cgroupID("w5"), mesh_cgroup(workload: 5, state: state, pad: (0, 0, 0)))
     }
@@ -123,6 +175,21 @@ final class KernelWorld {
     func readLive(_ programs: KernelPrograms, _ body: (mesh_event) -> Void) throws {
         try NetworkNamespace(name: name).inside {
             do { try programs.live.read(body) } catch { print("live flows are not read: \(error)") }
+        }
+    }
+
+    func findOlder(_ programs: KernelPrograms, holding: [UInt64: UInt32]) throws -> [mesh_older] {
+        try NetworkNamespace(name: name).inside { () throws(IOError) in try programs.older.find(holding: holding) }
+    }
+
+    func end(_ connections: [mesh_older]) throws {
+        try NetworkNamespace(name: name).inside { () throws(IOError) in
+            for older in connections {
+                let socket = older.event.socket
+                _ = try ConnectionEnd.destroy(
+                    local: SocketAddress(socket.source), remote: SocketAddress(socket.destination),
+                    device: older.device, cookie: socket.cookie)
+            }
         }
     }
 

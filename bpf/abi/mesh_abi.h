@@ -13,7 +13,7 @@
 
 #include "mesh_reason.h"
 
-#define MESH_ABI_VERSION 1
+#define MESH_ABI_VERSION 2
 #define MESH_LAYOUT 1 /* of the pinned maps; in the pin path */
 
 #define MESH_COMMAND_MAX 16 /* TASK_COMM_LEN */
@@ -73,7 +73,46 @@ struct mesh_workload {
 	__u8 failure_open;
 	__u8 pad[3];
 	__u32 handovers; /* captured connections on their way to the proxy; written by the programs */
-	__u64 reserved[4];
+	__u8 reserved_inbound[2];
+	__u8 egress_mode; /* enum mesh_egress_mode */
+	__u8 fence; /* MESH_FENCE_* */
+	__u8 reserved_bytes[4];
+	__u64 reserved[3];
+};
+
+/* What a workload may reach outside the mesh */
+enum __attribute__((enum_extensibility(closed))) mesh_egress_mode {
+	MESH_EGRESS_ALLOW = 0, /* everything, seen as passthrough flows */
+	MESH_EGRESS_DENY = 1,
+	MESH_EGRESS_LISTED = 2, /* what mesh_egress has an entry for */
+};
+
+#define MESH_FENCE_STRICT 0x01 /* what it sends without a verdict is dropped, and it makes no raw socket */
+#define MESH_FENCE_RAW_ALLOWED 0x02 /* raw sockets, and protocols that no hook judges, are its own business */
+
+/*
+ * mesh_egress: LPM_TRIE, struct mesh_egress_key -> struct mesh_egress. Looked up with the port first, then with port_be 0
+ * (any port): either will do, so a longer prefix never takes away what a shorter one gives.
+ */
+struct mesh_egress_key {
+	__u32 prefix_length; /* bits of what follows: MESH_EGRESS_FIXED_BITS and those of the address, IPv4 mapped */
+	__u32 workload;
+	__be16 port_be;
+	__u16 version; /* 4 or 6: the prefix ::/0 holds no IPv4 address */
+	struct mesh_address address;
+};
+
+#define MESH_EGRESS_FIXED_BITS 64
+
+enum __attribute__((enum_extensibility(closed))) mesh_egress_origin {
+	MESH_EGRESS_DECLARED = 1, /* a policy's CIDR */
+	MESH_EGRESS_RESOLVED = 2, /* of a policy's name, as answered to the workload */
+};
+
+struct mesh_egress {
+	__u8 origin; /* enum mesh_egress_origin */
+	__u8 pad[7];
+	__u64 expires_ns; /* 0: never; later it counts for nothing */
 };
 
 /* mesh_dests: HASH. Looked up with the port first, then with port_be 0 (the address alone) */
@@ -161,6 +200,9 @@ enum __attribute__((enum_extensibility(closed))) mesh_socket_role {
 	MESH_ROLE_REFUSED = 4, /* a connect() that the hook refused; only in events */
 	MESH_ROLE_DIAL = 5, /* the mesh's own dial socket */
 	MESH_ROLE_ACCEPTED = 6, /* the mesh's own accepted socket */
+	/* 7 to 9: direct path, inbound plaintext, datagrams */
+	MESH_ROLE_PREEXISTING = 10, /* connected in plain text before its workload was meshed */
+	MESH_ROLE_OWN = 11, /* a workload's socket to itself, or what it accepted in the open: judged, but no flow */
 };
 
 /*
@@ -190,6 +232,7 @@ struct mesh_socket {
 
 #define MESH_SOCKET_COUNTED 0x01 /* counts in its workload's handovers */
 #define MESH_SOCKET_OPENED 0x02 /* an open event was sent */
+#define MESH_SOCKET_REPORTED 0x04 /* the fence has sent an event of it */
 
 /* mesh_events: RINGBUF */
 enum __attribute__((enum_extensibility(closed))) mesh_event_kind {
@@ -220,6 +263,15 @@ struct mesh_event {
 };
 
 /* What the mesh_live iterator writes for each socket: the same event, kind MESH_EVENT_OPEN, counters as of now. */
+
+/* mesh_holders: HASH, inode of a socket (__u64) -> __u32 workload that holds it. Filled by meshd for a run of mesh_older */
+
+/* What the mesh_older iterator writes for each: role MESH_ROLE_PREEXISTING, kind MESH_EVENT_OPEN */
+struct mesh_older {
+	struct mesh_event event; /* reason: whether the socket is older than its workload, or from outside */
+	__u32 device; /* that the socket is bound to, or 0 */
+	__u32 pad;
+};
 
 /* --- private socket options, level MESH_SOL --------------------------------------------------------------------- */
 
@@ -262,6 +314,9 @@ struct mesh_purpose {
 MESH_SIZE(struct mesh_address, 16);
 MESH_SIZE(struct mesh_endpoint, 20);
 MESH_SIZE(struct mesh_cgroup, 8);
+MESH_SIZE(struct mesh_workload, 80);
+MESH_SIZE(struct mesh_egress_key, 28);
+MESH_SIZE(struct mesh_egress, 16);
 MESH_SIZE(struct mesh_destination_key, 24);
 MESH_SIZE(struct mesh_destination, 32);
 MESH_SIZE(struct mesh_tuple, 48);

@@ -88,5 +88,13 @@ enum __attribute__((enum_extensibility(closed))) mesh_reason {
 	/* Policy */
 	MESH_REASON_POLICY_DENIED = 160,
 
+	/* Egress: what leaves for destinations outside the mesh */
+	MESH_REASON_EGRESS_DENIED = 170, /* the workload's egress policy does not list the destination */
+	MESH_REASON_EGRESS_WITHOUT_VERDICT = 171, /* sent by a socket that nobody judged: dropped by the fence */
+	MESH_REASON_RAW_SOCKET_DENIED = 172, /* a raw socket of a workload whose egress is fenced */
+	MESH_REASON_PROTOCOL_NOT_JUDGED = 173, /* a socket of a protocol that the mesh can neither carry nor judge */
+	MESH_REASON_PLAINTEXT_PREEXISTING = 174, /* a plaintext connection older than its workload's being meshed */
+	MESH_REASON_SOCKET_FROM_OUTSIDE = 175, /* a connected socket that the workload was given from outside */
+
 	MESH_REASON_MAX = 192, /* size of counter arrays */
 };

@@ -29,17 +29,20 @@ struct MESH_CONTEXT bpf_sock;
 #define AF_INET 2
 #define AF_INET6 10
 #define SOCK_STREAM 1
+#define SOCK_RAW 3
 #define SOCK_DONE_BIT 1 /* enum sock_flags: a FIN was received */
 
 #define EPERM 1
 #define ENOENT 2
 #define EEXIST 17
 #define EINVAL 22
+#define EPROTONOSUPPORT 93
 #define ENOBUFS 105
 #define ECONNREFUSED 111
 
 enum mesh_tcp_state {
 	MESH_TCP_ESTABLISHED = 1,
+	MESH_TCP_SYN_SENT = 2,
 	MESH_TCP_FIN_WAIT1 = 4,
 	MESH_TCP_FIN_WAIT2 = 5,
 	MESH_TCP_TIME_WAIT = 6,
@@ -86,21 +89,38 @@ struct in6_addr {
 	} in6_u;
 } MESH_RELOCATED;
 
+struct inode {
+	unsigned long i_ino;
+} MESH_RELOCATED;
+
+struct socket;
+
+struct socket_alloc {
+	struct inode vfs_inode; /* behind the socket that it begins with */
+} MESH_RELOCATED;
+
 struct sock_common {
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	unsigned char skc_ipv6only : 1;
+	unsigned char skc_net_refcnt : 1; /* 0: a socket of the kernel's that does not hold its network namespace */
 	unsigned long skc_flags;
 	possible_net_t skc_net;
+	int skc_bound_dev_if;
 	__u16 skc_num; /* host order */
+	__be16 skc_dport;
 	__be32 skc_rcv_saddr;
+	__be32 skc_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
+	struct in6_addr skc_v6_daddr;
 } MESH_RELOCATED;
 
 struct sock {
 	struct sock_common __sk_common;
 	struct sock_cgroup_data sk_cgrp_data;
+	struct socket *sk_socket;
 	int sk_err;
+	__u8 sk_kern_sock : 1; /* made by the kernel for itself */
 } MESH_RELOCATED;
 
 struct inet_sock {
@@ -120,6 +140,10 @@ struct tcp_sock {
 	__u64 bytes_received;
 	__u64 bytes_acked;
 	bool is_mptcp; /* only with CONFIG_MPTCP */
+} MESH_RELOCATED;
+
+struct mptcp_sock {
+	struct inet_connection_sock sk;
 } MESH_RELOCATED;
 
 struct seq_file;

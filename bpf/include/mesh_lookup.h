@@ -134,6 +134,24 @@ static __always_inline __u32 mesh_socket_workload(struct tcp_sock *tcp)
 	return 0;
 }
 
+static __always_inline bool mesh_is_mptcp(struct tcp_sock *tcp)
+{
+	return bpf_core_field_exists(tcp->is_mptcp) && tcp->is_mptcp;
+}
+
+static __always_inline struct mesh_destination *find_destination(__u32 network, const struct mesh_endpoint *wanted)
+{
+	struct mesh_destination_key key = { .network = network,
+					    .port_be = wanted->port_be,
+					    .address = wanted->address };
+	struct mesh_destination *found = bpf_map_lookup_elem(&mesh_dests, &key);
+
+	if (found)
+		return found;
+	key.port_be = 0;
+	return bpf_map_lookup_elem(&mesh_dests, &key);
+}
+
 static __always_inline void mesh_send_event(const struct mesh_event *event)
 {
 	if (bpf_ringbuf_output(&mesh_events, (void *)event, sizeof(*event), 0))

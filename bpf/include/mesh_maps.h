@@ -75,6 +75,14 @@ struct {
 } mesh_nodes MESH_MAP;
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_egress_key);
+	__type(value, struct mesh_egress);
+} mesh_egress MESH_MAP;
+
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, MESH_PATTERNS_MAX);
 	__type(key, __u32);
@@ -104,6 +112,14 @@ struct {
 	__type(key, struct mesh_tuple);
 	__type(value, struct mesh_socket);
 } mesh_handover MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u32);
+} mesh_holders MESH_MAP;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 
+import egress
 from play import (APPLICATION, ROOT, SERVICE, SERVICE6, accepted_info, attempt, beat, dial, disconnect, enter, listen,
                   present, receive_all, results, tcp)
 
@@ -118,7 +119,9 @@ def port_conflict():
     second = listen(("10.9.0.2", 8081), shared=True)
     second.close()
     older = older_listeners()
-    say("owners")
+    connections = egress.older_connections()
+    say(f"owners {os.fstat(connections[9102][0].fileno()).st_ino}")
+    egress.older_connections_found(connections)
     older["8082"].close()
     older["8083"].shutdown(socket.SHUT_RDWR)
     older["8083"].close()
@@ -216,6 +219,8 @@ def play(listener4, listener6):
     beat(listener4)
     nesting(listener4)
     presentation6()
+    beat(listener4)
+    egress.play(listener4)
     classification()
     listener6.close()
     client = tcp(socket.AF_INET6)
