@@ -29,7 +29,9 @@ package struct Principal: Hashable, Sendable, CustomStringConvertible {
             trustDomain: String(parts[0]), namespace: String(parts[2]), serviceAccount: String(parts[4]))
     }
 
-    package var uri: String { "spiffe://\(trustDomain)/ns/\(namespace)/sa/\(serviceAccount)" }
+    package var uri: String { "spiffe://" + nameInPolicies }
+    /// As Istio's policies write it: the URI without its scheme.
+    package var nameInPolicies: String { "\(trustDomain)/ns/\(namespace)/sa/\(serviceAccount)" }
     package var description: String { uri }
 
     /// Lower-case letters, digits, dot, dash and underscore (SPIFFE-ID section 2.1).

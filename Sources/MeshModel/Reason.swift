@@ -74,6 +74,7 @@ extension mesh_reason {
         .MESH_REASON_TUNNEL_LIMIT,
         .MESH_REASON_QUEUE_LIMIT,
         .MESH_REASON_POLICY_DENIED,
+        .MESH_REASON_PLAINTEXT_REFUSED,
         .MESH_REASON_EGRESS_DENIED,
         .MESH_REASON_EGRESS_WITHOUT_VERDICT,
         .MESH_REASON_RAW_SOCKET_DENIED,
@@ -178,6 +179,7 @@ extension mesh_reason {
         case .MESH_REASON_TUNNEL_LIMIT: "tunnel_limit"
         case .MESH_REASON_QUEUE_LIMIT: "queue_limit"
         case .MESH_REASON_POLICY_DENIED: "policy_denied"
+        case .MESH_REASON_PLAINTEXT_REFUSED: "plaintext_refused"
         case .MESH_REASON_EGRESS_DENIED: "egress_denied"
         case .MESH_REASON_EGRESS_WITHOUT_VERDICT: "egress_without_verdict"
         case .MESH_REASON_RAW_SOCKET_DENIED: "raw_socket_denied"

@@ -130,13 +130,21 @@ package struct ResourceSet: Hashable, Sendable {
     package var nodes: [NodeResource]
     package var workloads: [WorkloadResource]
     package var services: [ServiceResource]
+    package var authorizationPolicies: [AuthorizationPolicyResource]
+    package var peerAuthentications: [PeerAuthenticationResource]
+    package var egressPolicies: [EgressPolicyResource]
 
     package init(
-        nodes: [NodeResource] = [], workloads: [WorkloadResource] = [], services: [ServiceResource] = []
+        nodes: [NodeResource] = [], workloads: [WorkloadResource] = [], services: [ServiceResource] = [],
+        authorizationPolicies: [AuthorizationPolicyResource] = [],
+        peerAuthentications: [PeerAuthenticationResource] = [], egressPolicies: [EgressPolicyResource] = []
     ) {
         self.nodes = nodes
         self.workloads = workloads
         self.services = services
+        self.authorizationPolicies = authorizationPolicies
+        self.peerAuthentications = peerAuthentications
+        self.egressPolicies = egressPolicies
     }
 }
 

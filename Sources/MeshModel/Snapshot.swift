@@ -38,7 +38,7 @@ package final class Snapshot: @unchecked Sendable {
         do throws(SnapshotError) {
             header = try Self.checkedHeader(mapping)
             sections = try SnapshotSections(mapping)
-            try sections.validate(trustDomain: header.trustDomain)
+            try sections.validate(header)
         } catch {
             release()
             throw error

@@ -4,12 +4,18 @@
 package struct SnapshotBuilder: Sendable {
     package let localNode: String
     package let trustDomain: String
+    /// Policies in it reach the whole mesh.
+    package let rootNamespace: String
     /// What the next snapshot goes on from.
     package private(set) var ids: SnapshotIDs
 
-    package init(localNode: String, trustDomain: String, ids: SnapshotIDs = SnapshotIDs()) {
+    package init(
+        localNode: String, trustDomain: String, rootNamespace: String = PolicyResourceDefaults.rootNamespace,
+        ids: SnapshotIDs = SnapshotIDs()
+    ) {
         self.localNode = localNode
         self.trustDomain = trustDomain
+        self.rootNamespace = rootNamespace
         self.ids = ids
     }
 
@@ -19,14 +25,16 @@ package struct SnapshotBuilder: Sendable {
         _ resources: ResourceSet, instances: [LocalInstance] = []
     ) throws(SnapshotError) -> Snapshot {
         let plan = try SnapshotPlan(
-            resources, instances: instances, localNode: localNode, trustDomain: trustDomain, ids: &ids)
+            resources, instances: instances, localNode: localNode, trustDomain: trustDomain,
+            rootNamespace: rootNamespace, ids: &ids)
         var encoder = SnapshotEncoder()
         var header = SnapshotHeader()
         header.trustDomain = encoder.reference(to: trustDomain)
+        header.rootNamespace = encoder.reference(to: rootNamespace)
         plan.encode(into: &encoder)
         let body = try encoder.body()
 
-        let policyDigest = plan.policyDigest
+        let policyDigest = SnapshotHash.mix(plan.policyDigest, try plan.policies.digest(), 2)
         if ids.policyGeneration == 0 || policyDigest != ids.policyDigest {
             ids.policyGeneration += 1
             ids.policyDigest = policyDigest
@@ -72,15 +80,17 @@ struct SnapshotPlan {
     var nodes: [(id: UInt32, resource: NodeResource)] = []
     var services: [(id: UInt32, resource: ServiceResource)] = []
     var networks: [(id: UInt32, name: String)] = []
-    var principals: [(id: UInt32, uri: String)] = []
+    var principals: [(id: UInt32, name: Principal)] = []
+    let policies: PolicyPlan
     var localNodeID: UInt32 = 0
     var trustDomain: String
 
     init(
         _ resources: ResourceSet, instances: [LocalInstance], localNode: String, trustDomain: String,
-        ids: inout SnapshotIDs
+        rootNamespace: String, ids: inout SnapshotIDs
     ) throws(SnapshotError) {
         self.trustDomain = trustDomain
+        policies = PolicyPlan(resources, rootNamespace: rootNamespace)
         planNodes(resources, localNode: localNode, ids: &ids)
         for service in Self.unique(resources.services, by: \.key) {
             services.append((ids.services.number(of: service.key), service))
@@ -151,7 +161,7 @@ struct SnapshotPlan {
             else { throw .invalidPrincipal(resource.key) }
             let uri = principal.uri
             let principalID = ids.principals.number(of: uri)
-            if uris.insert(uri).inserted { principals.append((principalID, uri)) }
+            if uris.insert(uri).inserted { principals.append((principalID, principal)) }
             var network: UInt32 = 0
             if !resource.network.isEmpty {
                 network = ids.networks.number(of: resource.network)
@@ -196,7 +206,7 @@ struct SnapshotPlan {
     }
 
     /// Sorted by key; of several with one key, the first of the input.
-    private static func unique<Resource, Key: Hashable & Comparable>(
+    static func unique<Resource, Key: Hashable & Comparable>(
         _ resources: [Resource], by key: (Resource) -> Key
     ) -> [Resource] {
         var seen: Set<Key> = []

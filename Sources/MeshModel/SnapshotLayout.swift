@@ -22,6 +22,7 @@ struct SnapshotHeader: BitwiseCopyable {
     var nextNetwork: UInt32 = 1
     var nextWorkload: UInt32 = 1
     var reserved: UInt32 = 0
+    var rootNamespace = TextReference()
 
     /// "CULVSNAP"
     static let expectedMagic: UInt64 = 0x5041_4e53_564c_5543
@@ -53,6 +54,24 @@ enum SnapshotSectionKind: Int, CaseIterable {
     case localEndpoints
     case owners
     case placements
+    case policies
+    case policyRules
+    case policyClauses
+    case policyTests
+    case policyTexts
+    case policyBlocks
+    case policyPorts
+    /// One for each workload.
+    case workloadPolicies
+    case policySelections
+    case inboundPorts
+    case inboundExemptions
+    case peerAuthentications
+    /// Of PeerAuthentications, as written.
+    case declaredPorts
+    case declaredExemptions
+    case egressPolicies
+    case egressEntries
     // Open-addressed tables over the sections above: a slot holds index + 1, 0 is empty.
     case nodesByID
     case nodesByAddress
@@ -118,6 +137,10 @@ struct PrincipalRecord: BitwiseCopyable {
     var id: UInt32
     var reserved: UInt32 = 0
     var uri: TextReference
+    /// The URI without its scheme, as policies write it.
+    var name: TextReference
+    var namespace: TextReference
+    var serviceAccount: TextReference
 }
 
 struct WorkloadRecord: BitwiseCopyable {

@@ -41,10 +41,7 @@ extension Snapshot {
     }
 
     package func workload(_ id: WorkloadID) -> WorkloadView? {
-        let index = sections.find(sections.workloadsByID, hash: SnapshotHash.mix(UInt64(id.rawValue))) {
-            sections.workloads[$0].id == id.rawValue
-        }
-        return index.map { WorkloadView(snapshot: self, index: $0) }
+        workloadIndex(id).map { WorkloadView(snapshot: self, index: $0) }
     }
 
     package func service(_ id: ServiceID) -> ServiceView? {
@@ -117,6 +114,16 @@ extension Snapshot {
             return record.principal == principal.rawValue && record.node == node.rawValue
                 && record.address.address == address
         } != nil
+    }
+
+    func workloadIndex(_ id: WorkloadID) -> Int? {
+        sections.find(sections.workloadsByID, hash: SnapshotHash.mix(UInt64(id.rawValue))) {
+            sections.workloads[$0].id == id.rawValue
+        }
+    }
+
+    func principalRecord(_ id: PrincipalID) -> PrincipalRecord? {
+        principalIndex(id).map { sections.principals[$0] }
     }
 
     // MARK: private

@@ -7,6 +7,8 @@ extension SnapshotPlan {
         var labels: [LabelRecord] = []
         encodeWorkloads(into: &encoder, &labels)
         encodeServices(into: &encoder, &labels)
+        policies.encode(into: &encoder, &labels)
+        policies.encodeWorkloads(workloads.map(\.resource), into: &encoder)
         encoder.append(labels, to: .labels)
         encodeRoutes(into: &encoder)
         encodeLocalEndpoints(into: &encoder)
@@ -19,9 +21,15 @@ extension SnapshotPlan {
         encoder.append(
             networks.map { NetworkRecord(id: $0.id, name: encoder.reference(to: $0.name)) }, to: .networks)
         encoder.append(
-            principals.map { PrincipalRecord(id: $0.id, uri: encoder.reference(to: $0.uri)) }, to: .principals)
+            principals.map {
+                PrincipalRecord(
+                    id: $0.id, uri: encoder.reference(to: $0.name.uri),
+                    name: encoder.reference(to: $0.name.nameInPolicies),
+                    namespace: encoder.reference(to: $0.name.namespace),
+                    serviceAccount: encoder.reference(to: $0.name.serviceAccount))
+            }, to: .principals)
         encoder.appendTable(.principalsByID, hashes: principals.map { SnapshotHash.mix(UInt64($0.id)) })
-        encoder.appendTable(.principalsByURI, hashes: principals.map { SnapshotHash.text($0.uri.utf8) })
+        encoder.appendTable(.principalsByURI, hashes: principals.map { SnapshotHash.text($0.name.uri.utf8) })
     }
 
     private func encodeNodes(into encoder: inout SnapshotEncoder) {
@@ -53,7 +61,7 @@ extension SnapshotPlan {
         for (index, workload) in workloads.enumerated() {
             let resource = workload.resource
             if isFirstOfResource(index) {
-                labelRange = encodeLabels(resource.labels, into: &encoder, &labels)
+                labelRange = encoder.labels(resource.labels, &labels)
                 let served = Set(resource.ports).sorted()
                 portRange = RecordRange(first: UInt32(ports.count), count: UInt32(served.count))
                 ports += served
@@ -79,17 +87,6 @@ extension SnapshotPlan {
         encoder.append(records, to: .workloads)
         encoder.append(ports, to: .ports)
         encoder.appendTable(.workloadsByID, hashes: workloads.map { SnapshotHash.mix(UInt64($0.id)) })
-    }
-
-    private func encodeLabels(
-        _ own: [String: String], into encoder: inout SnapshotEncoder, _ labels: inout [LabelRecord]
-    ) -> RecordRange {
-        let range = RecordRange(first: UInt32(labels.count), count: UInt32(own.count))
-        for label in own.sorted(by: { $0.key < $1.key }) {
-            labels.append(
-                LabelRecord(key: encoder.reference(to: label.key), value: encoder.reference(to: label.value)))
-        }
-        return range
     }
 
     private func encodeServices(into encoder: inout SnapshotEncoder, _ labels: inout [LabelRecord]) {
@@ -123,7 +120,7 @@ extension SnapshotPlan {
                     addresses: RecordRange(
                         first: UInt32(addresses.count), count: UInt32(resource.virtualAddresses.count)),
                     ports: RecordRange(first: UInt32(firstPort), count: UInt32(ports.count - firstPort)),
-                    selector: encodeLabels(resource.selector, into: &encoder, &labels)))
+                    selector: encoder.labels(resource.selector, &labels)))
             addresses += resource.virtualAddresses.map { AddressRecord($0) }
         }
         encoder.append(records, to: .services)

@@ -21,5 +21,8 @@ extension ResourceSet {
                 name: $0.name, namespace: $0.namespace, virtualAddresses: $0.virtualAddresses, ports: $0.ports,
                 selector: $0.selector)
         }
+        authorizationPolicies = snapshot.authorizationPolicies
+        peerAuthentications = snapshot.peerAuthentications
+        egressPolicies = snapshot.egressPolicies
     }
 }

@@ -47,6 +47,22 @@ struct SnapshotSections {
     let localEndpoints: SnapshotSection<LocalEndpointRecord>
     let owners: SnapshotSection<OwnerRecord>
     let placements: SnapshotSection<PlacementRecord>
+    let policies: SnapshotSection<PolicyRecord>
+    let policyRules: SnapshotSection<PolicyRuleRecord>
+    let policyClauses: SnapshotSection<PolicyClauseRecord>
+    let policyTests: SnapshotSection<PolicyTestRecord>
+    let policyTexts: SnapshotSection<PolicyTextRecord>
+    let policyBlocks: SnapshotSection<AddressBlockRecord>
+    let policyPorts: SnapshotSection<UInt16>
+    let workloadPolicies: SnapshotSection<WorkloadPolicyRecord>
+    let policySelections: SnapshotSection<UInt32>
+    let inboundPorts: SnapshotSection<InboundPortRecord>
+    let inboundExemptions: SnapshotSection<InboundExemptionRecord>
+    let peerAuthentications: SnapshotSection<PeerAuthenticationRecord>
+    let declaredPorts: SnapshotSection<InboundPortRecord>
+    let declaredExemptions: SnapshotSection<InboundExemptionRecord>
+    let egressPolicies: SnapshotSection<EgressPolicyRecord>
+    let egressEntries: SnapshotSection<EgressEntryRecord>
     let nodesByID: SnapshotSection<UInt32>
     let nodesByAddress: SnapshotSection<UInt32>
     let principalsByID: SnapshotSection<UInt32>
@@ -76,6 +92,22 @@ struct SnapshotSections {
         localEndpoints = try SnapshotSection(bytes, .localEndpoints)
         owners = try SnapshotSection(bytes, .owners)
         placements = try SnapshotSection(bytes, .placements)
+        policies = try SnapshotSection(bytes, .policies)
+        policyRules = try SnapshotSection(bytes, .policyRules)
+        policyClauses = try SnapshotSection(bytes, .policyClauses)
+        policyTests = try SnapshotSection(bytes, .policyTests)
+        policyTexts = try SnapshotSection(bytes, .policyTexts)
+        policyBlocks = try SnapshotSection(bytes, .policyBlocks)
+        policyPorts = try SnapshotSection(bytes, .policyPorts)
+        workloadPolicies = try SnapshotSection(bytes, .workloadPolicies)
+        policySelections = try SnapshotSection(bytes, .policySelections)
+        inboundPorts = try SnapshotSection(bytes, .inboundPorts)
+        inboundExemptions = try SnapshotSection(bytes, .inboundExemptions)
+        peerAuthentications = try SnapshotSection(bytes, .peerAuthentications)
+        declaredPorts = try SnapshotSection(bytes, .declaredPorts)
+        declaredExemptions = try SnapshotSection(bytes, .declaredExemptions)
+        egressPolicies = try SnapshotSection(bytes, .egressPolicies)
+        egressEntries = try SnapshotSection(bytes, .egressEntries)
         nodesByID = try SnapshotSection(bytes, .nodesByID)
         nodesByAddress = try SnapshotSection(bytes, .nodesByAddress)
         principalsByID = try SnapshotSection(bytes, .principalsByID)
@@ -90,11 +122,13 @@ struct SnapshotSections {
     }
 
     /// Checks every reference from one record to another, so that no look-up can leave its section.
-    func validate(trustDomain: TextReference) throws(SnapshotError) {
-        guard isText(trustDomain) else { throw .malformed(section: "header") }
+    func validate(_ header: SnapshotHeader) throws(SnapshotError) {
+        guard isText(header.trustDomain), isText(header.rootNamespace) else { throw .malformed(section: "header") }
         try check(networks, "networks") { isText($0.name) }
         try check(nodes, "nodes") { isText($0.name) && nodeAddresses.contains($0.addresses) }
-        try check(principals, "principals") { isText($0.uri) }
+        try check(principals, "principals") {
+            isText($0.uri) && isText($0.name) && isText($0.namespace) && isText($0.serviceAccount)
+        }
         try check(workloads, "workloads") {
             isText($0.name) && isText($0.namespace) && isText($0.serviceAccount) && labels.contains($0.labels)
                 && ports.contains($0.ports) && isText($0.selector) && isText($0.selectorNetworkNamespace)
@@ -106,6 +140,7 @@ struct SnapshotSections {
         try check(labels, "labels") { isText($0.key) && isText($0.value) }
         try check(servicePorts, "servicePorts") { endpoints.contains($0.endpoints) }
         try check(routes, "routes") { $0.kind == RouteRecord.workload || $0.kind == RouteRecord.service }
+        try validatePolicies()
         try checkTable(nodesByID, over: nodes.count, "nodesByID")
         try checkTable(nodesByAddress, over: nodeAddresses.count, "nodesByAddress")
         try checkTable(principalsByID, over: principals.count, "principalsByID")
@@ -150,17 +185,17 @@ struct SnapshotSections {
         UnsafeRawBufferPointer(start: text.base + Int(reference.offset), count: Int(reference.length))
     }
 
-    // MARK: private
-
-    private func isText(_ reference: TextReference) -> Bool {
+    func isText(_ reference: TextReference) -> Bool {
         UInt64(reference.offset) + UInt64(reference.length) <= UInt64(text.count)
     }
 
-    private func check<Record>(
+    func check<Record>(
         _ section: SnapshotSection<Record>, _ name: String, isValid: (Record) -> Bool
     ) throws(SnapshotError) {
         for index in 0..<section.count where !isValid(section[index]) { throw .malformed(section: name) }
     }
+
+    // MARK: private
 
     private func checkTable(
         _ table: SnapshotSection<UInt32>, over count: Int, _ name: String

@@ -133,6 +133,8 @@ package struct NodeView: Sendable {
 
 extension Snapshot {
     package var trustDomain: String { sections.string(header.trustDomain) }
+    /// Policies in it reach the whole mesh.
+    package var rootNamespace: String { sections.string(header.rootNamespace) }
 
     /// Running workloads of this node one by one, all others one for each resource.
     package var allWorkloads: some RandomAccessCollection<WorkloadView> {

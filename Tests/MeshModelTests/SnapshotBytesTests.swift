@@ -8,6 +8,7 @@ import Testing
         while world.resources.workloads.count < 10 || world.resources.services.isEmpty {
             world = RandomResources(using: &random)
         }
+        SamplePolicies.add(to: &world.resources)
         var builder = SnapshotBuilder(localNode: "n0", trustDomain: "mesh.test")
         return try builder.build(world.resources, instances: world.instances).withBytes { Array($0) }
     }
@@ -31,6 +32,7 @@ import Testing
             _ = (snapshot.principal(view.principal), snapshot.isPlaced(view.principal, on: view.node))
             for isIPv6 in [false, true] {
                 guard let address = view.address(isIPv6: isIPv6) else { continue }
+                exercisePolicies(snapshot, view, SocketAddress(address, 80))
                 let destination = SocketAddress(address, 80)
                 _ = snapshot.route(network: view.network, destination: destination)
                 _ = snapshot.localEndpoint(principal: view.principal, destination: destination)
@@ -54,12 +56,27 @@ import Testing
         _ = try? builder.build(ResourceSet(of: snapshot))
     }
 
+    private static func exercisePolicies(_ snapshot: Snapshot, _ view: WorkloadView, _ destination: SocketAddress) {
+        let subject = snapshot.resolve(
+            PolicySubject(principal: view.principal, source: destination.address, destination: destination))
+        for policy in (snapshot.policies(of: view.id) ?? PolicySelection(snapshot: snapshot, range: RecordRange()))
+            .prefix(50) where snapshot.hasPolicy(policy)
+        {
+            _ = (snapshot.name(of: policy), snapshot.action(of: policy), snapshot.isDryRun(policy))
+            _ = subject.matchingRule(of: policy)
+        }
+        _ = snapshot.inboundMode(of: view.id, port: 80)
+        _ = (snapshot.inboundExemptions(of: view.id), snapshot.egress(of: view.id), snapshot.inboundModes(of: view.id))
+    }
+
     @Test func recordsHaveTheSizesThatTheBytesHave() {
-        #expect(MemoryLayout<SnapshotHeader>.size == 88 && MemoryLayout<SnapshotHeader>.stride == 88)
+        #expect(MemoryLayout<SnapshotHeader>.size == 96 && MemoryLayout<SnapshotHeader>.stride == 96)
         #expect(MemoryLayout<SnapshotSectionEntry>.stride == 16)
         #expect(MemoryLayout<WorkloadRecord>.size == 120 && MemoryLayout<WorkloadRecord>.stride == 120)
         #expect(MemoryLayout<NodeRecord>.stride == 56 && MemoryLayout<ServiceRecord>.stride == 48)
         #expect(MemoryLayout<RouteRecord>.size == 32 && MemoryLayout<LocalEndpointRecord>.size == 32)
+        #expect(MemoryLayout<PolicyTestRecord>.stride == 16 && MemoryLayout<PolicyTextRecord>.stride == 24)
+        #expect(MemoryLayout<WorkloadPolicyRecord>.size == 32 && MemoryLayout<AddressBlockRecord>.size == 24)
         #expect(MemoryLayout<OwnerRecord>.size == 24 && MemoryLayout<ServicePortRecord>.size == 16)
     }
 

@@ -87,6 +87,7 @@ enum __attribute__((enum_extensibility(closed))) mesh_reason {
 
 	/* Policy */
 	MESH_REASON_POLICY_DENIED = 160,
+	MESH_REASON_PLAINTEXT_REFUSED = 161, /* the port is strict */
 
 	/* Egress: what leaves for destinations outside the mesh */
 	MESH_REASON_EGRESS_DENIED = 170, /* the workload's egress policy does not list the destination */
