@@ -55,6 +55,8 @@ package struct Configuration: Equatable, Sendable {
 
     package var node = ""
     package var trustDomain = ""
+    /// Policies in it reach the whole mesh.
+    package var rootNamespace = ""
     /// Empty: where cgroup v2 is mounted.
     package var cgroupRoot = ""
     package var bpffs = ""

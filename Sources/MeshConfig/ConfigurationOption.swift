@@ -35,6 +35,10 @@ struct ConfigurationOption: Sendable {
             $0.trustDomain = $1.text
         },
         .init(
+            "rootNamespace", .name, .value(PolicyResourceDefaults.rootNamespace),
+            "Policies in this namespace reach the whole mesh. All nodes need the same."
+        ) { $0.rootNamespace = $1.text },
+        .init(
             "cgroupRoot", .path, .derived("where cgroup v2 is mounted"),
             "Workloads live below this cgroup; programs are attached here, and relative cgroup patterns begin here."
         ) { $0.cgroupRoot = $1.text },
@@ -52,7 +56,7 @@ struct ConfigurationOption: Sendable {
         ) { $0.stateDirectory = $1.text },
         .init(
             "resources", .path, .value("/etc/culvert/resources"),
-            "Watched directory of `*.yaml` and `*.yml` files with Node, Workload and Service resources."
+            "Watched directory of `*.yaml` and `*.yml` files with resources."
         ) { $0.resourcesDirectory = $1.text },
         .init(
             "certificates", .path, .value("/etc/culvert/certificates"),

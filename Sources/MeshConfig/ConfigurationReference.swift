@@ -97,6 +97,23 @@ package enum ConfigurationReference {
           virtualAddresses: [10.96.0.10, "fd96::10"]
           ports: [{port: 80, targetPort: 8080}]
           selector: {app: web}
+        ---
+        apiVersion: security.istio.io/v1
+        kind: AuthorizationPolicy
+        metadata: {name: web, namespace: shop}
+        spec:
+          selector: {matchLabels: {app: web}}
+          rules:
+            - from: [{source: {serviceAccounts: [curl]}}]
+              to: [{operation: {ports: ["8080"]}}]
+        ---
+        kind: EgressPolicy
+        metadata: {name: default, namespace: shop}
+        spec:
+          mode: LISTED
+          allow:
+            - {name: "*.example.org", ports: [443]}
+            - {cidr: 192.0.2.0/24}
 
         """
 }

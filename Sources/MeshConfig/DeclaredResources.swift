@@ -23,6 +23,9 @@ package struct DeclaredResources: Sendable {
     package var nodes: [Declared<NodeResource>] = []
     package var workloads: [Declared<WorkloadResource>] = []
     package var services: [Declared<ServiceResource>] = []
+    package var authorizationPolicies: [Declared<AuthorizationPolicyResource>] = []
+    package var peerAuthentications: [Declared<PeerAuthenticationResource>] = []
+    package var egressPolicies: [Declared<EgressPolicyResource>] = []
 
     package init() {}
 
@@ -39,10 +42,16 @@ package struct DeclaredResources: Sendable {
         nodes += other.nodes
         workloads += other.workloads
         services += other.services
+        authorizationPolicies += other.authorizationPolicies
+        peerAuthentications += other.peerAuthentications
+        egressPolicies += other.egressPolicies
     }
 
     package var resources: ResourceSet {
         ResourceSet(
-            nodes: nodes.map(\.resource), workloads: workloads.map(\.resource), services: services.map(\.resource))
+            nodes: nodes.map(\.resource), workloads: workloads.map(\.resource), services: services.map(\.resource),
+            authorizationPolicies: authorizationPolicies.map(\.resource),
+            peerAuthentications: peerAuthentications.map(\.resource),
+            egressPolicies: egressPolicies.map(\.resource))
     }
 }

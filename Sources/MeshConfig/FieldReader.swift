@@ -4,7 +4,7 @@ import MeshModel
 struct FieldReader {
     let kind: String
     var diagnostics: Diagnostics
-    private(set) var positions: [String: SourcePosition] = [:]
+    var positions: [String: SourcePosition] = [:]
 
     init(kind: String, diagnostics: Diagnostics) {
         self.kind = kind
@@ -31,9 +31,14 @@ struct FieldReader {
         let known = ResourceField.keys(ofKind: kind, under: tablePath.isEmpty ? "" : tablePath + ".")
         for entry in entries {
             guard known.contains(entry.key) else {
+                if let refusal = ResourceField.refusal(ofKind: kind, under: tablePath, key: entry.key) {
+                    diagnostics.error(
+                        entry.keyPosition, "`\(entry.key)` in \(name) of \(kindWithArticle) is refused: \(refusal)")
+                    continue
+                }
                 diagnostics.error(
                     entry.keyPosition,
-                    "unknown key `\(entry.key)` in \(name) of a \(kind), expected one of "
+                    "unknown key `\(entry.key)` in \(name) of \(kindWithArticle), expected one of "
                         + known.joined(separator: ", ") + Suggestion.clause(for: entry.key, among: known))
                 continue
             }
@@ -50,7 +55,7 @@ struct FieldReader {
             if isRequired { diagnostics.error(parent.position, "`\(path)` is missing, expected a mapping") }
             return Fields(path: path, position: parent.position)
         }
-        return fields(node, path: path, tablePath: path)
+        return fields(node, path: path, tablePath: Self.tablePath(path))
     }
 
     /// A text that `isValid`; nil and reported else. Without `standard` it is required.
@@ -160,7 +165,35 @@ struct FieldReader {
         return labels
     }
 
+    /// The text of a scalar; numbers, truth values and nothing are no texts unless they stand in quotes.
+    mutating func text(of node: YAMLNode, path: String, expected: String) -> String? {
+        guard case .scalar(let text, let isPlain) = node.content else {
+            diagnostics.error(node.position, "`\(path)` is \(node.kindName), expected \(expected)")
+            return nil
+        }
+        if isPlain && !PlainScalar(text).isText {
+            let hint = text.isEmpty ? "" : " (write \"\(text)\" if it is meant as a text)"
+            diagnostics.error(node.position, "`\(path)` is \(node.kindName), expected \(expected)\(hint)")
+            return nil
+        }
+        return text
+    }
+
     // MARK: private
+
+    private var kindWithArticle: String {
+        kind.first.map("AEIOU".contains) == true ? "an \(kind)" : "a \(kind)"
+    }
+
+    /// Without the indices of lists.
+    private static func tablePath(_ path: String) -> String {
+        var isIndex = false
+        return path.filter { character in
+            if character == "[" { isIndex = true }
+            if character == "]" { isIndex = false }
+            return !isIndex || character == "["
+        }
+    }
 
     private static let listMax = 256
     private static let labelsMax = 64
@@ -176,19 +209,5 @@ struct FieldReader {
         if address.isLinkLocal { return "link-local" }
         if address.isMulticast || address == IPAddress(ipv4: .max) { return "multicast" }
         return nil
-    }
-
-    /// The text of a scalar; numbers, truth values and nothing are no texts unless they stand in quotes.
-    private mutating func text(of node: YAMLNode, path: String, expected: String) -> String? {
-        guard case .scalar(let text, let isPlain) = node.content else {
-            diagnostics.error(node.position, "`\(path)` is \(node.kindName), expected \(expected)")
-            return nil
-        }
-        if isPlain && !PlainScalar(text).isText {
-            let hint = text.isEmpty ? "" : " (write \"\(text)\" if it is meant as a text)"
-            diagnostics.error(node.position, "`\(path)` is \(node.kindName), expected \(expected)\(hint)")
-            return nil
-        }
-        return text
     }
 }

@@ -16,13 +16,18 @@ struct ResourceField: Sendable {
         self.meaning = meaning
     }
 
-    static let kinds = ["Node", "Workload", "Service"]
+    static let kinds = [
+        "Node", "Workload", "Service", "AuthorizationPolicy", "PeerAuthentication", "EgressPolicy",
+    ]
 
     static func fields(ofKind kind: String) -> [ResourceField] {
         switch kind {
         case "Node": node
         case "Workload": workload
         case "Service": service
+        case "AuthorizationPolicy": authorizationPolicy
+        case "PeerAuthentication": peerAuthentication
+        case "EgressPolicy": egressPolicy
         default: []
         }
     }
@@ -32,7 +37,7 @@ struct ResourceField: Sendable {
         var keys: [String] = prefix.isEmpty ? ["kind"] : []
         for field in fields(ofKind: kind) where field.path.hasPrefix(prefix) {
             let key = String(field.path.dropFirst(prefix.count).prefix { $0 != "." && $0 != "[" })
-            if keys.last != key { keys.append(key) }
+            if !keys.contains(key) { keys.append(key) }
         }
         return keys
     }

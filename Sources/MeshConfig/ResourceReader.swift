@@ -23,8 +23,17 @@ struct ResourceReader {
             if let node = finish(Self.node(&reader, metadata, spec)) { declared.nodes.append(node) }
         case "Workload":
             if let workload = finish(Self.workload(&reader, metadata, spec)) { declared.workloads.append(workload) }
-        default:
+        case "Service":
             if let service = finish(Self.service(&reader, metadata, spec)) { declared.services.append(service) }
+        case "AuthorizationPolicy":
+            let policy = finish(Self.authorizationPolicy(&reader, root, metadata, spec))
+            if let policy { declared.authorizationPolicies.append(policy) }
+        case "PeerAuthentication":
+            let policy = finish(Self.peerAuthentication(&reader, root, metadata, spec))
+            if let policy { declared.peerAuthentications.append(policy) }
+        default:
+            let policy = finish(Self.egressPolicy(&reader, metadata, spec))
+            if let policy { declared.egressPolicies.append(policy) }
         }
         diagnostics = reader.diagnostics
     }

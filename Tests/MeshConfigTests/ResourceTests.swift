@@ -75,9 +75,10 @@ import Testing
         #expect(declared.nodes.map(\.resource.name) == ["good"])
         #expect(declared.services.isEmpty)
         let expected = [
-            "r.yaml:1:7: error: `kind` is the text \"Workloda\", expected one of Node, Workload, Service; "
-                + "did you mean `Workload`?",
-            "r.yaml:3:1: error: `kind` is missing, expected one of Node, Workload, Service",
+            "r.yaml:1:7: error: `kind` is the text \"Workloda\", expected one of Node, Workload, Service, "
+                + "AuthorizationPolicy, PeerAuthentication, EgressPolicy; did you mean `Workload`?",
+            "r.yaml:3:1: error: `kind` is missing, expected one of Node, Workload, Service, AuthorizationPolicy, "
+                + "PeerAuthentication, EgressPolicy",
             "r.yaml:6:21: error: unknown key `label` in `metadata` of a Node, expected one of name",
             "r.yaml:7:25: error: `spec.tunnelAddresses` is empty, expected at least one of addresses",
             "r.yaml:12:18: error: `spec.ports[0].port` is the number 0, expected a port from 1 to 65535",
