@@ -26,6 +26,7 @@ package final class FileSource {
     package private(set) var status = DiscoveryStatus()
     private let directory: String
     private let localNode: String
+    private let names: MeshNames
     private let reactor: Reactor
     private let onChange: (DiscoveryStatus) -> Void
     private let watch: FileWatch
@@ -50,11 +51,13 @@ package final class FileSource {
     /// `lastGood` is in force until a reading succeeds. `onChange` is called when a reading has changed the resources
     /// or the problems, not for the first one, which `start` returns.
     package init(
-        directory: String, localNode: String, lastGood: ResourceSet? = nil, reactor: Reactor,
+        directory: String, localNode: String, names: MeshNames = MeshNames(), lastGood: ResourceSet? = nil,
+        reactor: Reactor,
         onChange: @escaping (DiscoveryStatus) -> Void
     ) throws(IOError) {
         self.directory = directory
         self.localNode = localNode
+        self.names = names
         self.reactor = reactor
         self.onChange = onChange
         watch = try FileWatch()
@@ -147,7 +150,8 @@ package final class FileSource {
         let contents = ResourceFiles.contents(of: directory, diagnostics: &diagnostics)
         if !diagnostics.hasErrors && contents == lastContents { return false }
         lastContents = diagnostics.hasErrors ? nil : contents
-        let files = ResourceFiles(contents, directory: directory, localNode: localNode, diagnostics: diagnostics)
+        let files = ResourceFiles(
+            contents, directory: directory, localNode: localNode, names: names, diagnostics: diagnostics)
         let before = status
         status.problems = files.diagnostics.list
         status.suppressedProblems = files.diagnostics.suppressedCount

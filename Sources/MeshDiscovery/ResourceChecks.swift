@@ -10,7 +10,8 @@ struct ResourceChecks {
     private var workloadsByAddress: [IPAddress: [Declared<WorkloadResource>]] = [:]
 
     static func run(
-        _ declared: DeclaredResources, localNode: String, directory: SourcePosition, diagnostics: inout Diagnostics
+        _ declared: DeclaredResources, localNode: String, names: MeshNames, directory: SourcePosition,
+        diagnostics: inout Diagnostics
     ) {
         // Resources with problems of their own are left out of `declared`, so that a missing one may only be broken:
         // what is missing is judged once everything can be read.
@@ -23,7 +24,10 @@ struct ResourceChecks {
         checks.checkSelectors()
         checks.checkPorts()
         if isComplete { checks.checkReferences() }
-        diagnostics = checks.diagnostics
+        var policies = PolicyChecks(declared, names: names, diagnostics: checks.diagnostics)
+        policies.checkOverlaps()
+        if isComplete { policies.checkReach() }
+        diagnostics = policies.diagnostics
     }
 
     // MARK: private
@@ -46,6 +50,9 @@ struct ResourceChecks {
         checkNames(of: "Node", declared.nodes, \.name)
         checkNames(of: "Workload", declared.workloads, \.key.description)
         checkNames(of: "Service", declared.services, \.key.description)
+        checkNames(of: "AuthorizationPolicy", declared.authorizationPolicies, \.key.description)
+        checkNames(of: "PeerAuthentication", declared.peerAuthentications, \.key.description)
+        checkNames(of: "EgressPolicy", declared.egressPolicies, \.key.description)
     }
 
     private mutating func checkNames<Resource>(

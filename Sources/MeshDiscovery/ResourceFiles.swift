@@ -15,10 +15,13 @@ package struct ResourceFiles: Sendable {
     package var fileCount: Int
 
     /// Reads and checks `directory`; `meshctl config validate` and meshd see the same.
-    package static func check(directory: String, localNode: String) -> ResourceFiles {
+    package static func check(
+        directory: String, localNode: String, names: MeshNames = MeshNames()
+    ) -> ResourceFiles {
         var diagnostics = Diagnostics()
         let contents = ResourceFiles.contents(of: directory, diagnostics: &diagnostics)
-        return ResourceFiles(contents, directory: directory, localNode: localNode, diagnostics: diagnostics)
+        return ResourceFiles(
+            contents, directory: directory, localNode: localNode, names: names, diagnostics: diagnostics)
     }
 
     /// Whether a directory entry is a resource file: `*.yaml` and `*.yml`, but no dotfiles and editors' leftovers.
@@ -38,14 +41,17 @@ package struct ResourceFiles: Sendable {
     private static let fileBytesMax = 16 << 20
     private static let directoryBytesMax = 256 << 20
 
-    init(_ contents: [Content], directory: String, localNode: String, diagnostics: Diagnostics) {
+    init(
+        _ contents: [Content], directory: String, localNode: String, names: MeshNames, diagnostics: Diagnostics
+    ) {
         var diagnostics = diagnostics
         var declared = DeclaredResources()
         for content in contents {
             declared.add(DeclaredResources(yaml: content.bytes, file: content.path, diagnostics: &diagnostics))
         }
         ResourceChecks.run(
-            declared, localNode: localNode, directory: SourcePosition(file: directory), diagnostics: &diagnostics)
+            declared, localNode: localNode, names: names, directory: SourcePosition(file: directory),
+            diagnostics: &diagnostics)
         diagnostics.sort()
         resources = diagnostics.hasErrors ? nil : declared.resources
         self.diagnostics = diagnostics

@@ -34,13 +34,13 @@ struct ValidateConfigurationCommand: ParsableCommand {
         var problems = Diagnostics()
         var checked: [String] = []
         if Self.isDirectory(path) {
-            checkResources(path, node: node ?? "", &problems, &checked)
+            checkResources(path, node: node ?? "", names: MeshNames(), &problems, &checked)
         } else if let configuration = readConfiguration(&problems) {
             checked.append(path)
             if !configurationOnly {
                 checkResources(
-                    resources ?? configuration.resourcesDirectory, node: node ?? configuration.node, &problems,
-                    &checked)
+                    resources ?? configuration.resourcesDirectory, node: node ?? configuration.node,
+                    names: MeshNames(configuration), &problems, &checked)
             }
         }
         for problem in problems.list { Terminal.print("\(TextTable.printable(problem.description))\n") }
@@ -72,9 +72,10 @@ struct ValidateConfigurationCommand: ParsableCommand {
     }
 
     private func checkResources(
-        _ directory: String, node: String, _ problems: inout Diagnostics, _ checked: inout [String]
+        _ directory: String, node: String, names: MeshNames, _ problems: inout Diagnostics,
+        _ checked: inout [String]
     ) {
-        let files = ResourceFiles.check(directory: directory, localNode: node)
+        let files = ResourceFiles.check(directory: directory, localNode: node, names: names)
         problems.add(files.diagnostics)
         checked.append("\(directory) (\(files.fileCount) files)")
     }

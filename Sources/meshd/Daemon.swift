@@ -67,7 +67,7 @@ final class Daemon {
             try wiring.daemon?.putInForce(snapshot)
         }
         source = try FileSource(
-            directory: configuration.resourcesDirectory, localNode: configuration.node,
+            directory: configuration.resourcesDirectory, localNode: configuration.node, names: MeshNames(configuration),
             lastGood: resources.lastGoodResources, reactor: reactor
         ) { wiring.daemon?.discovered($0) }
         identity = try IdentityFeed(configuration, reactor: reactor, log: log)

@@ -33,7 +33,8 @@ final class ResourceState {
             log.warning("starts without the last good snapshot: \(error)")
         }
         builder = SnapshotBuilder(
-            localNode: configuration.node, trustDomain: configuration.trustDomain, ids: ids)
+            localNode: configuration.node, trustDomain: configuration.trustDomain,
+            rootNamespace: configuration.rootNamespace, ids: ids)
     }
 
     /// What an earlier meshd left, for the time until the files are read.
