@@ -153,14 +153,14 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct mesh
 	return CONNECT_TUNNEL;
 }
 
-/* The workload's own business. The fence still wants to see that somebody judged the socket. */
+/* The workload's own business. The fence and mesh_older still want to see that somebody judged the socket. */
 static __always_inline int pass_to_itself(struct bpf_sock_addr *ctx, const struct connect_attempt *attempt, __u32 id,
 					  const struct mesh_workload *workload)
 {
 	struct bpf_sock *sk = ctx->sk;
 
-	if (sk && workload && workload->fence & MESH_FENCE_STRICT)
-		keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_OWN);
+	if (!sk || !keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_OWN))
+		mesh_count(MESH_REASON_STORAGE_FAILED);
 	return CONNECT_PASS;
 }
 

@@ -54,15 +54,16 @@ static __always_inline void served(struct bpf_sock_ops *ctx, struct bpf_sock *sk
 	flow_opened(ctx, sk, kept);
 }
 
-/* What came to a fenced workload in the open was judged on its way in: the fence lets the answer pass. */
+/* What came to a workload in the open was judged on its way in: the fence lets the answer pass. */
 static __always_inline void accepted_in_the_open(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	__u32 id = tcp ? mesh_socket_workload(tcp) : 0;
-	struct mesh_workload *workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+	struct mesh_address remote = {};
 	struct mesh_socket *kept;
 
-	if (!workload || !(workload->fence & MESH_FENCE_STRICT))
+	mesh_remote_address(ctx, &remote);
+	if (!id || mesh_is_loopback(&remote))
 		return;
 	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!kept) {

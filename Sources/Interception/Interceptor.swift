@@ -1,4 +1,4 @@
-import CMeshABI
+package import CMeshABI
 import Glibc
 package import LinuxIO
 package import MeshModel
@@ -31,6 +31,8 @@ package final class Interceptor {
         /// What the proxy may hold at most.
         package var proxyDescriptorsMax: UInt32 = 65_536
         package var failureOpen = false
+        /// What workloads send without a verdict is dropped even where their egress is allowed.
+        package var fencesAllEgress = false
         package var ports = MeshSockets.Ports()
         package var inboundPort: UInt16 = 15006
         package var dnsPort: UInt16 = 15053
@@ -70,17 +72,21 @@ package final class Interceptor {
         /// Messages that are others' business: connections, refusals, tunnels, counters.
         package var proxyMessage: (ProxyMessage) -> Void
         package var report: InterceptionReporter
+        /// A connection that no hook saw begin: kind open, or refused where it was ended.
+        package var olderConnection: (mesh_event) -> Void
 
         package init(
             instancesChanged: @escaping ([LocalInstance]) -> Void,
             proxyConnected: @escaping (ProxyHello) -> [SupervisorMessage], proxyEnded: @escaping () -> Void,
-            proxyMessage: @escaping (ProxyMessage) -> Void, report: @escaping InterceptionReporter
+            proxyMessage: @escaping (ProxyMessage) -> Void, report: @escaping InterceptionReporter,
+            olderConnection: @escaping (mesh_event) -> Void = { _ in }
         ) {
             self.instancesChanged = instancesChanged
             self.proxyConnected = proxyConnected
             self.proxyEnded = proxyEnded
             self.proxyMessage = proxyMessage
             self.report = report
+            self.olderConnection = olderConnection
         }
     }
 
@@ -113,6 +119,7 @@ package final class Interceptor {
     var strayMarks: Set<UInt64> = []
     /// By cgroup: where its older listeners have been noted, and for which workload.
     var listenersNoted: [UInt64: NotedPlace] = [:]
+    var older = OlderConnections()
     /// Deserted at the last look; still so at the next, they are gone.
     var deserted: Set<NetworkNamespaceID> = []
     var isStopped = false
@@ -132,7 +139,8 @@ package final class Interceptor {
             try IdentityStore(path: configuration.runtimeDirectory + "/identities"))
         namespaces = try NamespaceTable(hierarchy: hierarchy) { identities.store.namespace(cookie: $0) }
         instances = try LocalInstances(hierarchy: hierarchy, identities: identities, namespaces: namespaces)
-        kernel = KernelState(tables, failureOpen: configuration.failureOpen)
+        kernel = KernelState(
+            tables, failureOpen: configuration.failureOpen, fencesAll: configuration.fencesAllEgress)
         var makerConfiguration = SocketMaker.Configuration(
             executable: configuration.executable, cgroup: cgroups.sockets, hierarchy: hierarchy)
         makerConfiguration.environment = configuration.environment
@@ -149,6 +157,7 @@ package final class Interceptor {
         try kernel.setSettings(settings())
         instanceWatch = try instances.watch(on: reactor) { [weak self] in self?.instancesMayHaveChanged() }
         noteListeners()
+        lookForOlderConnections()
         timers = [
             reactor.schedule(afterMilliseconds: 300, every: 300) { [weak self] in self?.sweep() },
             reactor.schedule(afterMilliseconds: 5_000, every: 5_000) { [weak self] in self?.rescanThoroughly() },
@@ -169,7 +178,7 @@ package final class Interceptor {
     package var runningInstances: [LocalInstances.Instance] { instances.all }
     /// What an operator should set right, for `meshctl check`.
     package var currentProblems: [String] {
-        (scanProblems + instances.all.compactMap(\.problem) + sockets.problems).sorted()
+        (scanProblems + instances.all.compactMap(\.problem) + sockets.problems + olderProblems).sorted()
     }
     /// 0 while there is no proxy, or it has none yet.
     package var proxySnapshotVersion: UInt64 { isProxyConnected ? readiness.versionInUse : 0 }

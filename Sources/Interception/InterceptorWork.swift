@@ -73,6 +73,8 @@ extension Interceptor {
             strayMarks = strays
         }
         sockets.retryFailed()
+        lookForOlderConnections(isThorough: true)
+        reportProblems()
     }
 
     /// Looks at the cgroups and takes over what changed; the ids of those found.
@@ -163,7 +165,8 @@ extension Interceptor {
         let cgroups = instances.all.map { instance in
             KernelState.Cgroup(
                 id: instance.cgroupID, workload: instance.workload,
-                isReady: instance.isResolved && readiness.isReady(instance.workload))
+                isReady: instance.isResolved && readiness.isReady(instance.workload),
+                directory: hierarchy.directory(instance.path))
         }
         let listeners = namespaces.ids.compactMap { id in
             namespaces.cookie(of: id).map {
@@ -172,6 +175,7 @@ extension Interceptor {
         }
         try kernel.apply(snapshot, cgroups: cgroups, listeners: listeners, unreachable: unreachable)
         noteListeners()
+        lookForOlderConnections()
     }
 
     /// What listened before its cgroup was a workload's in the kernel was not noted then. Also where a workload ended.

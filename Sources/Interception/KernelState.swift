@@ -11,11 +11,14 @@ package final class KernelState {
         package var workload: WorkloadID
         /// False until everything that its connections need is there: they are refused so long.
         package var isReady: Bool
+        /// For the egress fence.
+        package var directory: String
 
-        package init(id: UInt64, workload: WorkloadID, isReady: Bool) {
+        package init(id: UInt64, workload: WorkloadID, isReady: Bool, directory: String = "") {
             self.id = id
             self.workload = workload
             self.isReady = isReady
+            self.directory = directory
         }
     }
 
@@ -36,12 +39,17 @@ package final class KernelState {
     private var destinations: TableSync<mesh_destination_key, mesh_destination>
     private var listeners: TableSync<mesh_listeners_key, mesh_listeners>
     private var nodes: TableSync<mesh_address, UInt32>
+    private var egress: TableSync<mesh_egress_key, mesh_egress>
     private var patterns: TableSync<UInt32, mesh_pattern>
     private let failureOpen: Bool
+    private let fencesAll: Bool
+    private var fenced: Set<WorkloadID> = []
 
-    package init(_ tables: KernelTables, failureOpen: Bool) {
+    /// `fencesAll`: what workloads send without a verdict is dropped even where their egress is allowed.
+    package init(_ tables: KernelTables, failureOpen: Bool, fencesAll: Bool = false) {
         self.tables = tables
         self.failureOpen = failureOpen
+        self.fencesAll = fencesAll
         // Without a workload it is classify_cgroup's mark: not ours to remove.
         cgroups = TableSync(tables.cgroups, isOurs: { $0.workload != 0 })
         // The programs count handovers in the same value.
@@ -49,7 +57,15 @@ package final class KernelState {
         destinations = TableSync(tables.destinations)
         listeners = TableSync(tables.listeners)
         nodes = TableSync(tables.nodes)
+        let declared = UInt8(truncatingIfNeeded: mesh_egress_origin.MESH_EGRESS_DECLARED.rawValue)
+        egress = TableSync(tables.egress, isOurs: { $0.origin == declared })
         patterns = TableSync(tables.patterns)
+    }
+
+    package func isFenced(_ workload: WorkloadID) -> Bool { fenced.contains(workload) }
+
+    package func findOlder(holding: [UInt64: UInt32]) throws(IOError) -> [mesh_older] {
+        try tables.findOlder(holding)
     }
 
     package func setSettings(_ settings: mesh_settings) throws(IOError) { try tables.settings(settings) }
@@ -105,7 +121,8 @@ package final class KernelState {
         _ snapshot: Snapshot, cgroups wantedCgroups: [Cgroup], listeners wantedListeners: [Listeners],
         unreachable: [NodeID: Int32]
     ) throws(IOError) {
-        let wantedWorkloads = workloadContent(snapshot)
+        let egressPlan = EgressPlan(snapshot, fencesAll: fencesAll)
+        let wantedWorkloads = workloadContent(snapshot, egressPlan)
         let wantedDestinations = DestinationPlan(snapshot, unreachable: unreachable).content
         let wantedNodes = KernelState.nodeContent(snapshot)
         let listenerContent = KernelState.listenerContent(wantedListeners)
@@ -116,6 +133,9 @@ package final class KernelState {
             cgroup.isReady = cgroup.isReady && wantedWorkloads[Raw(cgroup.workload.rawValue)] != nil
             cgroupContent[Raw(cgroup.id)] = KernelState.cgroup(cgroup)
         }
+        // What is listed before the mode that asks for it, and the fence before anything is let through.
+        try egress.put(egressPlan.content)
+        try fence(wantedCgroups, egressPlan)
         try nodes.put(wantedNodes)
         try workloads.put(wantedWorkloads)
         try destinations.put(wantedDestinations)
@@ -127,6 +147,7 @@ package final class KernelState {
         try listeners.removeOthers(listenerContent)
         try workloads.removeOthers(wantedWorkloads)
         try nodes.removeOthers(wantedNodes)
+        try egress.removeOthers(egressPlan.content)
     }
 
     /// Notes the listeners of the calling thread's network namespace that were there before their cgroup's workload.
@@ -134,7 +155,16 @@ package final class KernelState {
 
     // MARK: private
 
-    private func workloadContent(_ snapshot: Snapshot) -> TableSync<UInt32, mesh_workload>.Content {
+    private func fence(_ cgroups: [Cgroup], _ plan: EgressPlan) throws(IOError) {
+        var wanted: [UInt64: String] = [:]
+        for cgroup in cgroups where plan.isFenced(cgroup.workload) { wanted[cgroup.id] = cgroup.directory }
+        try tables.fence(wanted)
+        fenced = Set(cgroups.lazy.map(\.workload).filter { plan.isFenced($0) })
+    }
+
+    private func workloadContent(
+        _ snapshot: Snapshot, _ egress: EgressPlan
+    ) -> TableSync<UInt32, mesh_workload>.Content {
         var content: TableSync<UInt32, mesh_workload>.Content = [:]
         for workload in snapshot.allWorkloads where workload.isLocal && workload.isRunning {
             var entry = mesh_workload()
@@ -143,6 +173,8 @@ package final class KernelState {
             if let address = workload.address(isIPv6: false) { entry.address4 = address.meshAddress }
             if let address = workload.address(isIPv6: true) { entry.address6 = address.meshAddress }
             entry.failure_open = failureOpen ? 1 : 0
+            entry.egress_mode = UInt8(truncatingIfNeeded: egress.mode(of: workload.id).rawValue)
+            entry.fence = egress.fence(of: workload.id)
             content[Raw(workload.id.rawValue)] = Raw(entry)
         }
         return content

@@ -32,17 +32,26 @@ package struct KernelTables {
     package var destinations: KernelTable<mesh_destination_key, mesh_destination>
     package var listeners: KernelTable<mesh_listeners_key, mesh_listeners>
     package var nodes: KernelTable<mesh_address, UInt32>
+    package var egress: KernelTable<mesh_egress_key, mesh_egress>
     /// An array: keys are 0..<MESH_PATTERNS_MAX, and what is removed becomes an unused entry.
     package var patterns: KernelTable<UInt32, mesh_pattern>
     /// Notes the listeners of the calling thread's network namespace that no program saw begin.
     package var noteListeners: () throws(IOError) -> Void
+    /// Puts the egress fence on these cgroups, directories by id, and on no others.
+    package var fence: ([UInt64: String]) throws(IOError) -> Void
+    /// Connections of the calling thread's network namespace that no program saw begin; `holding`: workloads by the
+    /// inodes of the sockets that their processes hold.
+    package var findOlder: (_ holding: [UInt64: UInt32]) throws(IOError) -> [mesh_older]
 
     package init(
         settings: @escaping (mesh_settings) throws(IOError) -> Void, cgroups: KernelTable<UInt64, mesh_cgroup>,
         workloads: KernelTable<UInt32, mesh_workload>,
         destinations: KernelTable<mesh_destination_key, mesh_destination>,
         listeners: KernelTable<mesh_listeners_key, mesh_listeners>, nodes: KernelTable<mesh_address, UInt32>,
-        patterns: KernelTable<UInt32, mesh_pattern>, noteListeners: @escaping () throws(IOError) -> Void
+        egress: KernelTable<mesh_egress_key, mesh_egress>, patterns: KernelTable<UInt32, mesh_pattern>,
+        noteListeners: @escaping () throws(IOError) -> Void,
+        fence: @escaping ([UInt64: String]) throws(IOError) -> Void,
+        findOlder: @escaping (_ holding: [UInt64: UInt32]) throws(IOError) -> [mesh_older]
     ) {
         self.settings = settings
         self.cgroups = cgroups
@@ -50,8 +59,11 @@ package struct KernelTables {
         self.destinations = destinations
         self.listeners = listeners
         self.nodes = nodes
+        self.egress = egress
         self.patterns = patterns
         self.noteListeners = noteListeners
+        self.fence = fence
+        self.findOlder = findOlder
     }
 }
 

@@ -131,7 +131,8 @@ package final class NamespaceTable {
         throw IOError("network namespace", code: 2, object: "\(anchor)")
     }
 
-    private func processes(below path: String) -> [Int32] {
+    /// The processes in a cgroup and below it.
+    func processes(below path: String) -> [Int32] {
         var pids = ((try? hierarchy.processes(in: path)) ?? []).filter { $0 > 0 }
         for child in (try? hierarchy.children(of: path)) ?? [] { pids += processes(below: child) }
         return pids

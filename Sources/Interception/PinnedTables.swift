@@ -1,4 +1,5 @@
 package import BPFRuntime
+import LinuxIO
 
 extension KernelTables {
     /// The pinned maps of a node's kernel side.
@@ -7,8 +8,15 @@ extension KernelTables {
             settings: { value throws(KernelTableError) in try programs.settings.put(0, value) },
             cgroups: KernelTable(programs.cgroups), workloads: KernelTable(programs.workloads),
             destinations: KernelTable(programs.destinations), listeners: KernelTable(programs.listeners),
-            nodes: KernelTable(programs.nodes), patterns: KernelTable(programs.patterns),
-            noteListeners: { () throws(KernelTableError) in try programs.listenerScan.run() })
+            nodes: KernelTable(programs.nodes), egress: KernelTable(programs.egress),
+            patterns: KernelTable(programs.patterns),
+            noteListeners: { () throws(KernelTableError) in try programs.listenerScan.run() },
+            fence: { cgroups throws(KernelTableError) in
+                do throws(BPFError) { try programs.fence.set(cgroups) } catch {
+                    throw KernelTableError(error.operation, code: error.code, object: error.object)
+                }
+            },
+            findOlder: { holding throws(KernelTableError) in try programs.older.find(holding: holding) })
     }
 }
 

@@ -7,6 +7,10 @@ package struct Configuration: Equatable, Sendable {
         case closed, open
     }
 
+    package enum EgressFence: String, CaseIterable, Sendable {
+        case policy, always
+    }
+
     package enum LogLevel: String, CaseIterable, Sendable {
         case error, warn, info, debug
     }
@@ -74,6 +78,7 @@ package struct Configuration: Equatable, Sendable {
     package var proxy = Proxy()
     package var capture = Capture()
     package var failureMode = FailureMode.closed
+    package var egressFence = EgressFence.policy
     package var log = Log()
     /// Of the connection records on disk.
     package var recordsBytesMax: UInt64 = 0

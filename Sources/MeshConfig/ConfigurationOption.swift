@@ -160,6 +160,11 @@ struct ConfigurationOption: Sendable {
             "How long after its last beat a proxy still gets connections."
         ) { $0.capture.restartGraceMilliseconds = $1.number32 },
         .init(
+            "egress.fence", .choice(Configuration.EgressFence.allCases.map(\.rawValue)), .value("policy"),
+            "Whose packets are dropped when no hook judged their socket: `policy`, workloads whose EgressPolicy "
+                + "restricts them; `always`, all."
+        ) { $0.egressFence = Configuration.EgressFence(rawValue: $1.text) ?? .policy },
+        .init(
             "failureMode", .choice(Configuration.FailureMode.allCases.map(\.rawValue)), .value("closed"),
             "`closed` refuses what can't go through the mesh; `open` passes it in plain text while the mesh is away."
         ) { $0.failureMode = Configuration.FailureMode(rawValue: $1.text) ?? .closed },

@@ -58,6 +58,10 @@ extension ResourceField {
                 "spec.allow[].name", "name", "one of the two",
                 "A DNS name that may be called; `*.` in front stands for any number of labels."),
             .init("spec.allow[].ports", "list of ports", "any", "Their ports."),
+            .init(
+                "spec.rawSockets", "`ALLOW` or `DENY`", "`DENY`",
+                "Whether the workloads may have raw sockets although the mode restricts them, and, with any mode, "
+                    + "sockets of protocols that the mesh can't judge (SCTP, DCCP, L2TP, UDP-Lite)."),
         ]
 
     static let conditionKeys = [

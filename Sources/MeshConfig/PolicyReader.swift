@@ -68,6 +68,7 @@ extension ResourceReader {
         let selector = matchLabels(&reader, spec)
         let mode = reader.choice(
             "mode", in: spec, [("ALLOW", EgressPolicyResource.Mode.allow), ("DENY", .deny), ("LISTED", .listed)])
+        let rawSockets = reader.choice("rawSockets", in: spec, [("ALLOW", true), ("DENY", false)], standard: false)
         let nodes = reader.list("allow", in: spec, of: "destinations")
         let entries = nodes.enumerated().compactMap { index, node in
             entry(&reader, node, path: "spec.allow[\(index)]")
@@ -80,9 +81,10 @@ extension ResourceReader {
             reader.diagnostics.error(
                 position, "`spec.allow` is empty, expected at least one destination; to allow none, write mode DENY")
         }
-        guard let name, let namespace, let mode else { return nil }
+        guard let name, let namespace, let mode, let rawSockets else { return nil }
         return EgressPolicyResource(
-            name: name, namespace: namespace, selector: selector, mode: mode, allowed: entries)
+            name: name, namespace: namespace, selector: selector, mode: mode, allowed: entries,
+            allowsRawSockets: rawSockets)
     }
 
     static let blockExpectation = "an address or a CIDR without bits behind its prefix, as `10.0.0.0/8`"

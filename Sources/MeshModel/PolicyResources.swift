@@ -234,15 +234,19 @@ package struct EgressPolicyResource: PolicyResource {
     package var selector: [String: String]
     package var mode: Mode
     package var allowed: [Entry]
+    /// Raw sockets, and those of protocols that no hook could judge, are the workload's own business.
+    package var allowsRawSockets: Bool
 
     package init(
-        name: String, namespace: String, selector: [String: String] = [:], mode: Mode, allowed: [Entry] = []
+        name: String, namespace: String, selector: [String: String] = [:], mode: Mode, allowed: [Entry] = [],
+        allowsRawSockets: Bool = false
     ) {
         self.name = name
         self.namespace = namespace
         self.selector = selector
         self.mode = mode
         self.allowed = allowed
+        self.allowsRawSockets = allowsRawSockets
     }
 }
 

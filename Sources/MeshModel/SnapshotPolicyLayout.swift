@@ -101,7 +101,7 @@ struct EgressPolicyRecord: BitwiseCopyable {
     var selector: RecordRange
     var entries: RecordRange
     var mode: UInt32
-    var reserved: UInt32 = 0
+    var allowsRawSockets: UInt32
 }
 
 struct EgressEntryRecord: BitwiseCopyable {

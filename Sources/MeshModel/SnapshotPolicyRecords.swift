@@ -179,7 +179,7 @@ struct PolicyPlan {
                     name: encoder.reference(to: resource.name), namespace: encoder.reference(to: resource.namespace),
                     selector: encoder.labels(resource.selector, &labels),
                     entries: RecordRange(first: first, count: UInt32(entries.count) - first),
-                    mode: UInt32(resource.mode.rawValue)))
+                    mode: UInt32(resource.mode.rawValue), allowsRawSockets: resource.allowsRawSockets ? 1 : 0))
         }
         encoder.append(records, to: .egressPolicies)
         encoder.append(entries, to: .egressEntries)

@@ -4,6 +4,7 @@ package struct EgressView: Hashable, Sendable {
     package var mode: EgressPolicyResource.Mode
     /// Of meaning in mode `listed`.
     package var allowed: [EgressPolicyResource.Entry]
+    package var allowsRawSockets: Bool
 }
 
 extension Snapshot {
@@ -50,7 +51,9 @@ extension Snapshot {
     package func egress(of workload: WorkloadID) -> EgressView? {
         guard let record = workloadPolicies(workload), record.egress > 0 else { return nil }
         let resource = sections.egressPolicy(sections.egressPolicies[Int(record.egress) - 1])
-        return EgressView(policy: resource.key, mode: resource.mode, allowed: resource.allowed)
+        return EgressView(
+            policy: resource.key, mode: resource.mode, allowed: resource.allowed,
+            allowsRawSockets: resource.allowsRawSockets)
     }
 
     /// As declared, in the order in which they decide.
@@ -106,7 +109,7 @@ extension SnapshotSections {
                 let ports = entry.ports.indices.map { policyPorts[$0] }
                 return EgressPolicyResource.Entry(
                     entry.name.length == 0 ? .addresses(entry.block.block) : .name(string(entry.name)), ports: ports)
-            })
+            }, allowsRawSockets: record.allowsRawSockets != 0)
     }
 
     fileprivate func authorizationPolicy(_ record: PolicyRecord) -> AuthorizationPolicyResource {

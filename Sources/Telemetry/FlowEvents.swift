@@ -87,7 +87,8 @@ package struct KernelFlowEvent: Equatable, Sendable {
     private static func role(_ number: UInt8) -> Role? {
         switch UInt32(number) {
         case mesh_socket_role.MESH_ROLE_CAPTURED.rawValue: .captured
-        case mesh_socket_role.MESH_ROLE_PASSTHROUGH.rawValue: .passthrough
+        case mesh_socket_role.MESH_ROLE_PASSTHROUGH.rawValue, mesh_socket_role.MESH_ROLE_PREEXISTING.rawValue:
+            .passthrough
         case mesh_socket_role.MESH_ROLE_SERVED.rawValue: .served
         case mesh_socket_role.MESH_ROLE_REFUSED.rawValue: .refused
         default: nil

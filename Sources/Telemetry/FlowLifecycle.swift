@@ -1,3 +1,4 @@
+import CMeshABI
 import MeshModel
 
 extension FlowTable {
@@ -16,6 +17,8 @@ extension FlowTable {
             flow.sourceFacts = names?.workload(event.workload)
             flow.sourcePrincipal = pool.name(flow.sourceFacts?.principal ?? "")
             if event.role == .passthrough { flow.marks.insert(.passthrough) }
+            // Of a connection that is older than its workload, which it is shown with.
+            flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
         }
         guard let index = insert(flow) else { return nil }
         bySocket[key] = index

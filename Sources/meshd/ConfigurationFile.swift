@@ -52,6 +52,7 @@ struct ConfigurationFile {
             result.loops = loops
             result.proxyDescriptorsMax = configuration.proxy.descriptorsMax
             result.failureOpen = configuration.failureMode == .open
+            result.fencesAllEgress = configuration.egressFence == .always
             result.ports.tunnel = configuration.tunnelPort
             result.beatStaleMilliseconds = UInt64(configuration.capture.restartGraceMilliseconds)
             result.handoversPerWorkloadMax = configuration.capture.handoversPerWorkloadMax

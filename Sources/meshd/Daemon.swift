@@ -61,7 +61,8 @@ final class Daemon {
                 instancesChanged: { wiring.daemon?.resources.set($0) },
                 proxyConnected: { wiring.daemon?.firstMessages($0) ?? [] },
                 proxyEnded: { wiring.daemon?.flows.proxyEnded() },
-                proxyMessage: { wiring.daemon?.flows.take($0) }, report: { log.take($0) }))
+                proxyMessage: { wiring.daemon?.flows.take($0) }, report: { log.take($0) },
+                olderConnection: { wiring.daemon?.flows.take($0) }))
         kernel.namespaces = interceptor.namespaces
         resources = ResourceState(configuration, log: log) { snapshot throws(IOError) in
             try wiring.daemon?.putInForce(snapshot)

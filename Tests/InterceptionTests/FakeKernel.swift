@@ -32,12 +32,17 @@ final class FakeKernel {
     let nodes = FakeTable<mesh_address, UInt32>()
     let patterns = FakeTable<UInt32, mesh_pattern>()
 
+    let egress = FakeTable<mesh_egress_key, mesh_egress>()
+    var fenced: [UInt64: String] = [:]
+    var older: [mesh_older] = []
+
     var listenerScans = 0
 
     var tables: KernelTables {
         KernelTables(
             settings: { [self] in settings = $0 }, cgroups: cgroups.table, workloads: workloads.table,
             destinations: destinations.table, listeners: listeners.table, nodes: nodes.table,
-            patterns: patterns.table, noteListeners: { [self] in listenerScans += 1 })
+            egress: egress.table, patterns: patterns.table, noteListeners: { [self] in listenerScans += 1 },
+            fence: { [self] in fenced = $0 }, findOlder: { [self] _ in older })
     }
 }

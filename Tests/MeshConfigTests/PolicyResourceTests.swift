@@ -158,12 +158,21 @@ import Testing
         #expect(problems.isEmpty, "\(problems)")
         let resource = try #require(declared.egressPolicies.first?.resource)
         #expect(resource.mode == .listed && resource.allowed.count == 3)
+        #expect(!resource.allowsRawSockets)
         #expect(resource.allowed[1] == .init(.name("*.example.org"), ports: [443]))
+    }
+
+    @Test func rawSocketsAreAllowedByTheirOwnField() throws {
+        let (declared, problems) = read(
+            "kind: EgressPolicy\nmetadata: {name: x, namespace: shop}\nspec: {mode: DENY, rawSockets: ALLOW}\n")
+        #expect(problems.isEmpty, "\(problems)")
+        #expect(declared.egressPolicies.first?.resource.allowsRawSockets == true)
     }
 
     @Test(arguments: [
         ("mode: LISTED", "to allow none, write mode DENY"),
         ("mode: DENY, allow: [{name: example.org}]", "expected it with mode LISTED only"),
+        ("mode: DENY, rawSockets: SOME", "expected one of ALLOW, DENY"),
         ("mode: SOME", "expected one of ALLOW, DENY, LISTED"),
         ("allow: [{name: example.org}]", "`spec.mode` is missing"),
         ("mode: LISTED, allow: [{ports: [80]}]", "needs one of `cidr` and `name`"),

@@ -47,7 +47,7 @@ enum SamplePolicies {
 
     static var egress: [EgressPolicyResource] {
         [
-            EgressPolicyResource(name: "none", namespace: "ops", mode: .deny),
+            EgressPolicyResource(name: "none", namespace: "ops", mode: .deny, allowsRawSockets: true),
             EgressPolicyResource(
                 name: "some", namespace: "shop", mode: .listed,
                 allowed: [
