@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Tries to get around the mesh in one way: bypass.py WAY HOST PORT. Prints one JSON object: what the kernel said, which
-local port the connection has, and the first line of the answer to an HTTP request, if any came."""
+"""Tries to get around the mesh in one way: bypass.py WAY HOST PORT [CGROUP…]. Prints one JSON object: what the kernel
+said, which local port the connection has, and the first line of the answer to an HTTP request, if any came."""
 import ctypes
 import errno
 import json
@@ -151,20 +151,43 @@ def autobind(host, port, result):
     result["taken"] = sorted({each.getsockname()[1] for each in made} & {15001, 15006, 15008, 15053})
 
 
-def other_cgroup(host, port, result):
-    """Moves to a cgroup beside the workload's own, with a socket made before and one made after."""
-    carried = stream(host)
-    with open("/proc/self/cgroup", encoding="ascii") as file:
-        own = next(line[3:].strip() for line in file if line.startswith("0::"))
-    mount = next(line.split()[4] for line in open("/proc/self/mountinfo", encoding="ascii") if " - cgroup2 " in line)
-    with open(mount + os.path.dirname(os.path.dirname(own)) + "/cgroup.procs", "w", encoding="ascii") as file:
+def enter(cgroup):
+    with open(cgroup + "/cgroup.procs", "w", encoding="ascii") as file:
         file.write(str(os.getpid()))
-    try:
-        carried.connect((host, port))
-        result["carried"] = "connected"
-    except OSError as error:
-        result["carried"] = errno.errorcode[error.errno]
-    plainly(host, port, result)
+
+
+def other_cgroup(host, port, result):
+    """Leaves the workload's cgroup and connects with a socket that was made in it."""
+    carried = stream(host)
+    enter(sys.argv[4])
+    carried.connect((host, port))
+    ask(carried, result)
+
+
+def brought_in(host, port, result):
+    """The other way round: a socket that was made in the first cgroup is connected in the second."""
+    enter(sys.argv[4])
+    made = stream(host)
+    enter(sys.argv[5])
+    made.connect((host, port))
+    ask(made, result)
+
+
+def hold(host, port, result):
+    """Connects in the first cgroup, enters the others, and sends until something ends that, for half a minute at most.
+    Says on a line of its own when it is connected."""
+    cgroups = sys.argv[4:]
+    if cgroups:
+        enter(cgroups[0])
+    made = stream(host)
+    made.connect((host, port))
+    print(json.dumps({"outcome": "connected", "port": made.getsockname()[1]}), flush=True)
+    for cgroup in cgroups[1:]:
+        enter(cgroup)
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        made.sendall(b"x")
+        time.sleep(0.1)
 
 
 def own_namespace(host, port, result):
@@ -178,13 +201,15 @@ WAYS = {
     "mptcp": lambda host, port, result: plainly(host, port, result, MPTCP), "io_uring": io_uring,
     "sctp": lambda host, port, result: plainly(host, port, result, SCTP), "packet": packet, "datagram": datagram,
     "udp-lite": lambda host, port, result: socket.socket(family(host), socket.SOCK_DGRAM, UDP_LITE),
-    "bind": bind_port, "autobind": autobind, "other-cgroup": other_cgroup, "namespace": own_namespace,
+    "bind": bind_port, "autobind": autobind, "other-cgroup": other_cgroup, "brought-in": brought_in,
+    "namespace": own_namespace, "hold": hold,
     "io_uring-raw": io_uring_socket,
 }
 
 
 def main():
-    way, host, port = sys.argv[1:4]
+    way, name, port = sys.argv[1:4]
+    host = socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)[0][4][0]
     result = {"outcome": "passed"}
     try:
         WAYS[way](host, int(port), result)

@@ -137,6 +137,8 @@ struct Flow: Decodable {
     let state: String
     let verdict: String
     let reason: String?
+    let source: String?
+    let originalDestination: String?
 
     enum CodingKeys: String, CodingKey {
         case sourcePrincipal = "source_principal"
@@ -145,6 +147,7 @@ struct Flow: Decodable {
         case destinationWorkload = "destination_workload"
         case bytesSent = "bytes_sent"
         case bytesReceived = "bytes_received"
-        case state, verdict, reason
+        case originalDestination = "original_destination"
+        case state, verdict, reason, source
     }
 }
