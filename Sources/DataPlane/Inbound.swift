@@ -102,12 +102,11 @@ extension UnsafeMutablePointer<Tunnel> {
         guard !loop.pointee.shared.budget.isTight else {
             return refuse(.MESH_REASON_MEMORY_BUDGET, streamID, endsStream, request)
         }
-        // Names have no meaning here until waypoints do.
-        guard case .address(let destination) = request.authority else {
-            return refuse(.MESH_REASON_AUTHORITY_UNKNOWN, streamID, endsStream, request)
+        guard let destination = snapshot.destination(of: request, principal: pointee.key.server) else {
+            return refuse(.MESH_REASON_NO_ENDPOINTS, streamID, endsStream, request)
         }
         let facts = ConnectionFacts(
-            clientPrincipal: pointee.key.client, clientNode: pointee.key.node, destination: destination,
+            clientPrincipal: pointee.key.client, clientNode: pointee.key.node, destination: destination.address,
             channel: .tunnel(serverPrincipal: pointee.key.server), tunnelPort: loop.pointee.settings.tunnelPort)
         switch authorize(facts, snapshot) {
         case .denied(let denial):
@@ -115,12 +114,13 @@ extension UnsafeMutablePointer<Tunnel> {
         case .allowed(let permit):
             let presented = presentedClient(
                 claimed: request.forwarded?.client, peer: PeerAddress(pointee.peer), permit: permit, snapshot)
-            openInbound(permit, presented, streamID, endsStream, snapshot)
+            openInbound(permit, presented, destination.service, streamID, endsStream, snapshot)
         }
     }
 
     private func openInbound(
-        _ permit: Permit, _ presented: SocketAddress, _ streamID: UInt32, _ endsStream: Bool, _ snapshot: Snapshot
+        _ permit: Permit, _ presented: SocketAddress, _ service: ServiceID, _ streamID: UInt32, _ endsStream: Bool,
+        _ snapshot: Snapshot
     ) {
         let loop = pointee.loop
         let namespace = snapshot.workload(permit.destinationWorkload)?.networkNamespace ?? .node
@@ -128,6 +128,7 @@ extension UnsafeMutablePointer<Tunnel> {
             .waitingForSocket, descriptor: -1, state: .server(endsStream: endsStream), loop.takeConnectionID())
         var record = record(permit.destination, permit.destinationWorkload, id: stream.pointee.connectionID)
         record.source = presented
+        record.service = service
         record.policyGeneration = permit.policyGeneration
         stream.pointee.id = streamID
         stream.pointee.tunnel = self

@@ -51,6 +51,8 @@ struct LoopState: ~Copyable {
     var peerNames = PeerNames()
     var pool: [TunnelKey: TunnelGroup] = [:]
     var nodes: [NodeID: NodeTrouble] = [:]
+    /// Nodes whose IPv6 address answered last; the others are dialled at their IPv4 address first.
+    var answersOverIPv6: Set<NodeID> = []
     var waitingForSockets = StreamQueue()
     var waitingTunnels: [TunnelPointer] = []
     var waitingRelays: [RelayEndPointer] = []

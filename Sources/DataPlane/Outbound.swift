@@ -215,9 +215,7 @@ extension UnsafeMutablePointer<Stream> {
             perform(action)
             if !isDead { detachIfClosed() }
             if !isDead { wantsToSend() }
-        case .refused:
-            pointee.loop.pointee.counters.count(.MESH_REASON_PEER_REFUSED)
-            perform(pointee.state.event(.refused(.MESH_REASON_PEER_REFUSED)))
+        case .refused(let status): perform(pointee.state.event(.refused(ConnectResponse.reason(for: status))))
         case .malformed(let fault):
             perform(pointee.state.event(.abort(fault)))
         }

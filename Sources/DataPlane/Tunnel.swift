@@ -43,6 +43,8 @@ struct Tunnel: ~Copyable {
         static let probe = Flags(rawValue: 1 << 13)
         /// The peer announced that it takes no more streams than it has.
         static let full = Flags(rawValue: 1 << 14)
+        /// Dialled because the node's address of the other family did not answer.
+        static let secondFamily = Flags(rawValue: 1 << 15)
     }
 
     let kind = ObjectKind.tunnel

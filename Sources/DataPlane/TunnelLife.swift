@@ -41,6 +41,7 @@ extension UnsafeMutablePointer<Tunnel> {
     /// The node did not answer: everything that waits is reset, and the node is probed until it does.
     func dialFailed(_ code: Int32, _ reason: Reason) {
         let loop = pointee.loop
+        if loop.dialOtherFamily(self, reason) { return }
         let (node, key) = (pointee.key.node, pointee.key)
         end(reason)
         loop.nodeFailed(node, key: key, errno: code, reason)
@@ -82,7 +83,7 @@ extension UnsafeMutablePointer<Tunnel> {
         queueClientPreface()
         queueSettings(TunnelSettings.client)
         queueWindowUpdate(0, pointee.receiveWindow.start())
-        loop.nodeAnswered(pointee.key.node)
+        loop.nodeAnswered(pointee.key.node, at: pointee.peer.address)
         loop.placeWaiting(self)
     }
 

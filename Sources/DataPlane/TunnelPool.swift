@@ -99,9 +99,10 @@ extension UnsafeMutablePointer<LoopState> {
 
     // MARK: making tunnels
 
-    private func makeTunnel(_ key: TunnelKey, isProbe: Bool = false) -> TunnelPointer? {
+    private func makeTunnel(_ key: TunnelKey, isProbe: Bool = false, isIPv6: Bool? = nil) -> TunnelPointer? {
+        let family = isIPv6 ?? pointee.answersOverIPv6.contains(key.node)
         guard let snapshot = pointee.snapshot, let node = snapshot.node(key.node),
-            let address = node.tunnelAddress(isIPv6: false) ?? node.tunnelAddress(isIPv6: true),
+            let address = node.tunnelAddress(isIPv6: family) ?? node.tunnelAddress(isIPv6: !family),
             let client = snapshot.principal(key.client), let server = snapshot.principal(key.server)
         else { return nil }
         let tunnel = addTunnel(
@@ -111,6 +112,25 @@ extension UnsafeMutablePointer<LoopState> {
         tunnel.pointee.peerPrincipal = server
         pointee.pool[key, default: TunnelGroup()].tunnels.append(tunnel)
         return tunnel
+    }
+
+    /// A node that did not answer at its address of one family is tried at that of the other, once: false where it has
+    /// none. What waits goes along.
+    func dialOtherFamily(_ failed: TunnelPointer, _ reason: Reason) -> Bool {
+        let isIPv6 = failed.pointee.peer.address.isIPv4
+        let key = failed.pointee.key
+        guard !failed.pointee.flags.contains(.secondFamily),
+            pointee.snapshot?.node(key.node)?.tunnelAddress(isIPv6: isIPv6) != nil,
+            let tunnel = makeTunnel(key, isProbe: failed.pointee.flags.contains(.probe), isIPv6: isIPv6)
+        else { return false }
+        tunnel.pointee.flags.insert(.secondFamily)
+        failed.pointee.flags.insert(.closing)
+        failed.pointee.flags.remove(.probe)
+        leavePool(failed)
+        moveWaiting(failed)
+        failed.end(reason)
+        dial(tunnel)
+        return true
     }
 
     func addTunnel(
@@ -226,7 +246,8 @@ extension UnsafeMutablePointer<LoopState> {
         pointee.nodes[node]?.nextProbe = pointee.now + trouble.pause
     }
 
-    func nodeAnswered(_ node: NodeID) {
+    func nodeAnswered(_ node: NodeID, at address: IPAddress) {
+        if address.isIPv4 { pointee.answersOverIPv6.remove(node) } else { pointee.answersOverIPv6.insert(node) }
         guard pointee.nodes.removeValue(forKey: node) != nil else { return }
         pointee.reports.append(.nodeReachable(node))
     }

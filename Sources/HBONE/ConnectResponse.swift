@@ -15,11 +15,19 @@ package enum ConnectResponse {
     package static func status(for reason: Reason) -> Status {
         switch reason {
         case .MESH_REASON_AUTHORITY_MALFORMED, .MESH_REASON_NOT_CONNECT, .MESH_REASON_AUTHORITY_PRINCIPAL_MISMATCH,
-            .MESH_REASON_HEADERS_TOO_LARGE:
+            .MESH_REASON_AUTHORITY_UNKNOWN, .MESH_REASON_HEADERS_TOO_LARGE:
             .badRequest
         case .MESH_REASON_POLICY_DENIED, .MESH_REASON_PRINCIPAL_UNKNOWN, .MESH_REASON_PRINCIPAL_NOT_ON_NODE:
             .unauthorized
         default: .unavailable
+        }
+    }
+
+    /// What a peer's answer other than 200 means to the application that waits for it.
+    package static func reason(for status: UInt16) -> Reason {
+        switch status {
+        case 401, 403: .MESH_REASON_PEER_DENIED
+        default: .MESH_REASON_PEER_REFUSED
         }
     }
 }

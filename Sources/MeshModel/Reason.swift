@@ -55,7 +55,7 @@ extension mesh_reason {
         .MESH_REASON_AUTHORITY_PRINCIPAL_MISMATCH,
         .MESH_REASON_AUTHORITY_MESH_PORT,
         .MESH_REASON_NOT_CONNECT,
-        .MESH_REASON_PEER_REFUSED,
+        .MESH_REASON_PEER_REFUSED, .MESH_REASON_PEER_DENIED,
         .MESH_REASON_CONNECT_REFUSED,
         .MESH_REASON_CONNECT_TIMEOUT,
         .MESH_REASON_CONNECT_FAILED,
@@ -161,6 +161,7 @@ extension mesh_reason {
         case .MESH_REASON_AUTHORITY_MESH_PORT: "authority_mesh_port"
         case .MESH_REASON_NOT_CONNECT: "not_connect"
         case .MESH_REASON_PEER_REFUSED: "peer_refused"
+        case .MESH_REASON_PEER_DENIED: "peer_denied"
         case .MESH_REASON_CONNECT_REFUSED: "connect_refused"
         case .MESH_REASON_CONNECT_TIMEOUT: "connect_timeout"
         case .MESH_REASON_CONNECT_FAILED: "connect_failed"

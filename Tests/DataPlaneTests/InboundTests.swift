@@ -61,7 +61,7 @@ import Testing
         let peer = try peer()
         let cases: [(Authority, Int, Reason)] = [
             (.address(SocketAddress(mesh.address("other"), 80)), 400, .MESH_REASON_AUTHORITY_PRINCIPAL_MISMATCH),
-            (.address(SocketAddress(IPAddress(ipv4: 0x0a63_0001), 80)), 503, .MESH_REASON_AUTHORITY_UNKNOWN),
+            (.address(SocketAddress(IPAddress(ipv4: 0x0a63_0001), 80)), 400, .MESH_REASON_AUTHORITY_UNKNOWN),
             (.address(SocketAddress(mesh.address("server"), 15_001)), 503, .MESH_REASON_AUTHORITY_MESH_PORT),
             (.address(SocketAddress(mesh.address("server"), mesh.tunnelPort)), 503, .MESH_REASON_AUTHORITY_MESH_PORT),
         ]
@@ -88,6 +88,56 @@ import Testing
         // The tunnel itself is unharmed.
         try peer.sendConnect(streamID + 4, .address(server.local))
         #expect(try peer.status(of: streamID + 4) == 200)
+    }
+
+    @Test func serviceNamesLeadToItsEndpointOfThisTunnel() throws {
+        defer { mesh.stop() }
+        mesh.targetPort = server.local.port
+        let b = try mesh.start("b")
+        let peer = try peer()
+        var streamID: UInt32 = 1
+        for host in ["web.shop", "web.shop.svc", "web.shop.svc.cluster.local", "Web.shop.svc.mesh.internal"] {
+            try peer.sendConnect(streamID, .name(host, port: 80))
+            #expect(try peer.status(of: streamID) == 200, "\(host)")
+            streamID += 2
+        }
+        #expect(b.seenNow.opened.allSatisfy { $0.upstream == server.local && $0.service != .none })
+        for (host, port): (String, UInt16) in [
+            ("web.shop", 81), ("other.shop", 80), ("web.other", 80), ("shop", 80), ("web.shop.example.org", 80),
+        ] {
+            try peer.sendConnect(streamID, .name(host, port: port))
+            #expect(try peer.status(of: streamID) == 503, "\(host):\(port)")
+            try b.wait("refusal") { $0.refused.last?.reason == .MESH_REASON_NO_ENDPOINTS }
+            streamID += 2
+        }
+    }
+
+    @Test func aTunnelOfAnotherPrincipalDoesNotReachTheServicesEndpoint() throws {
+        defer { mesh.stop() }
+        mesh.targetPort = server.local.port
+        let b = try mesh.start("b")
+        let peer = try peer(expecting: "other")
+        try peer.sendConnect(1, .name("web.shop", port: 80))
+        #expect(try peer.status(of: 1) == 503)
+        try b.wait("refusal") { $0.refused.last?.reason == .MESH_REASON_NO_ENDPOINTS }
+    }
+
+    @Test func theServiceThatThePeerNamesIsRecordedOnlyIfTheEndpointIsIts() throws {
+        defer { mesh.stop() }
+        mesh.targetPort = server.local.port
+        let b = try mesh.start("b")
+        let peer = try peer()
+        for (streamID, host) in [(UInt32(1), "web.shop"), (3, "other.shop")] {
+            var fields = HeaderFields()
+            ConnectRequest.write(
+                authority: .address(server.local), forwarded: Forwarded(client: nil, host: host), traceParent: nil,
+                baggage: nil, to: &fields)
+            try peer.sendHeaders(streamID, fields)
+            #expect(try peer.status(of: streamID) == 200)
+        }
+        try b.wait("records") { $0.opened.count == 2 }
+        #expect(b.seenNow.opened[0].service != .none)
+        #expect(b.seenNow.opened[1].service == .none, "a peer's word alone makes a service")
     }
 
     @Test func strangersAreTurnedAwayBeforeTheHandshake() throws {

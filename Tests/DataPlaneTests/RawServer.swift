@@ -10,10 +10,10 @@ import ProxyControl
 
 /// The server end of node b's tunnels in a test's hands, frame by frame.
 final class RawServer {
-    private let listener = TestSocket()
+    private let listener: TestSocket
     private let context: TLSServerContext
 
-    init(_ mesh: TestMesh) throws {
+    init(_ mesh: TestMesh, at address: IPAddress? = nil) throws {
         let trust = try TLSTrust(trustDomain: TestMesh.trustDomain, bundle: mesh.trustBundle)
         context = try TLSServerContext(
             identities: mesh.certificates(of: "b").map { certificate in
@@ -22,7 +22,8 @@ final class RawServer {
                     principal: certificate.principal, chain: certificate.chain, key: SecretBytes(taking: &key),
                     trust: trust)
             })
-        try listener.listen(SocketAddress(mesh.tunnelAddress("b"), mesh.tunnelPort))
+        listener = TestSocket(isIPv6: address?.isIPv4 == false)
+        try listener.listen(SocketAddress(address ?? mesh.tunnelAddress("b"), mesh.tunnelPort))
     }
 
     /// The next tunnel, after handshake, preface and SETTINGS.

@@ -53,6 +53,16 @@ final class TestMesh: @unchecked Sendable {
         IPAddress(ipv4: 0x7f80_0000 | (network & 0xffff) << 4 | host)
     }
 
+    /// What service `web.shop` maps its port 80 to; 0: there is no service.
+    var targetPort: UInt16 = 0
+    /// Node b has an IPv4 tunnel address where nobody is, and ::1.
+    var hasDeadFirstAddress = false
+
+    private func tunnelAddresses(_ node: String) -> [IPAddress] {
+        guard node == "b", hasDeadFirstAddress else { return [tunnelAddress(node)] }
+        return [loopback(9), IPAddress(high: 0, low: 1)]
+    }
+
     /// A workload more, which gives all others new numbers in the next snapshot.
     var isRenumbered = false
 
@@ -82,7 +92,7 @@ final class TestMesh: @unchecked Sendable {
     func snapshot(for node: String) throws -> Snapshot {
         var builder = SnapshotBuilder(localNode: node, trustDomain: Self.trustDomain)
         var resources = ResourceSet(
-            nodes: ["a", "b"].map { NodeResource(name: $0, tunnelAddresses: [tunnelAddress($0)]) })
+            nodes: ["a", "b"].map { NodeResource(name: $0, tunnelAddresses: tunnelAddresses($0)) })
         var instances: [LocalInstance] = []
         if isRenumbered {
             resources.workloads.append(
@@ -90,11 +100,18 @@ final class TestMesh: @unchecked Sendable {
                     name: "aa", namespace: "aa", serviceAccount: "aa", node: node,
                     selector: WorkloadSelector(.cgroup(pattern: "aa"))))
         }
+        if targetPort != 0 {
+            resources.services.append(
+                ServiceResource(
+                    name: "web", namespace: "shop", ports: [.init(80, targetPort: targetPort)],
+                    selector: ["app": "server"]))
+        }
         for (name, home) in Self.workloads.sorted(by: { $0.key < $1.key }) {
             resources.workloads.append(
                 WorkloadResource(
                     name: name, namespace: "shop", serviceAccount: name, node: home,
-                    selector: WorkloadSelector(.cgroup(pattern: name)), addresses: [address(name)]))
+                    selector: WorkloadSelector(.cgroup(pattern: name)), addresses: [address(name)],
+                    labels: ["app": name]))
             guard home == node else { continue }
             instances.append(
                 LocalInstance(

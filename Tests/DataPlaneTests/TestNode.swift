@@ -284,10 +284,11 @@ final class TestNode: @unchecked Sendable {
             var batch = DescriptorBatch()
             let step = min(left, 64)
             for _ in 0..<step {
-                let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+                let family = pool.isIPv6 ? AF_INET6 : AF_INET
+                let descriptor = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
                 // IP_BIND_ADDRESS_NO_PORT: the tunnel comes from the node's address.
                 _ = clinux_tcp_set_option(descriptor, Int32(IPPROTO_IP), 24, 1)
-                if pool.purpose == .tunnel {
+                if pool.purpose == .tunnel, !pool.isIPv6 {
                     var endpoint = SocketAddress(address, 0).endpoint
                     _ = clinux_bind_endpoint(descriptor, &endpoint, 0)
                 }

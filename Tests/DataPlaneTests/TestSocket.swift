@@ -18,8 +18,9 @@ final class TestSocket: @unchecked Sendable {
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, size)
     }
 
-    convenience init(timeoutSeconds: Int = 10) {
-        self.init(owning: socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0), timeoutSeconds: timeoutSeconds)
+    convenience init(timeoutSeconds: Int = 10, isIPv6: Bool = false) {
+        let family = isIPv6 ? AF_INET6 : AF_INET
+        self.init(owning: socket(family, Int32(SOCK_STREAM.rawValue), 0), timeoutSeconds: timeoutSeconds)
     }
 
     deinit { close() }
@@ -40,7 +41,7 @@ final class TestSocket: @unchecked Sendable {
     func bind(_ address: SocketAddress) throws {
         _ = clinux_tcp_set_option(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
         var endpoint = address.endpoint
-        let code = clinux_bind_endpoint(descriptor, &endpoint, 0)
+        let code = clinux_bind_endpoint(descriptor, &endpoint, address.address.isIPv4 ? 0 : 1)
         guard code == 0 else { throw Failure(call: "bind", code: code) }
     }
 

@@ -52,7 +52,7 @@ import Testing
         #expect(ConnectResponse.status(for: .MESH_REASON_AUTHORITY_PRINCIPAL_MISMATCH) == .badRequest)
         #expect(ConnectResponse.status(for: .MESH_REASON_POLICY_DENIED) == .unauthorized)
         #expect(ConnectResponse.status(for: .MESH_REASON_CONNECT_REFUSED) == .unavailable)
-        #expect(ConnectResponse.status(for: .MESH_REASON_AUTHORITY_UNKNOWN) == .unavailable)
+        #expect(ConnectResponse.status(for: .MESH_REASON_AUTHORITY_UNKNOWN) == .badRequest)
     }
 
     private static let base = [(":method", "CONNECT"), (":authority", "a:1")]

@@ -63,6 +63,7 @@ enum __attribute__((enum_extensibility(closed))) mesh_reason {
 	MESH_REASON_AUTHORITY_MESH_PORT = 77,
 	MESH_REASON_NOT_CONNECT = 78,
 	MESH_REASON_PEER_REFUSED = 79, /* the peer answered the CONNECT with another status than 200 */
+	MESH_REASON_PEER_DENIED = 80, /* ... with 401 or 403: its policy says no */
 
 	/* Connections */
 	MESH_REASON_CONNECT_REFUSED = 96, /* the application refused the connection */

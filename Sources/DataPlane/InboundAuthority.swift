@@ -1,0 +1,69 @@
+import HBONE
+import MeshModel
+
+// What a request's authority means on this node: an endpoint's address, or a service's host name as Istio's waypoints and
+// gateways send it (`web.shop.svc.cluster.local:80`); and which service the client meant, for telemetry.
+
+/// Where a stream wants to go.
+struct StreamDestination {
+    var address: SocketAddress
+    /// `.none` where the request does not say, or says what is not so.
+    var service: ServiceID
+}
+
+extension Snapshot {
+    /// Nil for a name that no service here has, or none with an endpoint of `principal` on this node.
+    func destination(of request: ConnectRequest, principal: PrincipalID) -> StreamDestination? {
+        switch request.authority {
+        case .address(let address):
+            guard let host = request.forwarded?.host, let id = serviceID(host: host),
+                service(id)?.hasEndpoint(at: address, self) == true
+            else { return StreamDestination(address: address, service: .none) }
+            return StreamDestination(address: address, service: id)
+        case .name(let host, let port):
+            guard let id = serviceID(host: host), let endpoints = service(id)?.endpoints(port: port) else { return nil }
+            for endpoint in endpoints {
+                guard let workload = workload(endpoint.workload), workload.isLocal, workload.isRunning,
+                    workload.principal == principal,
+                    let address = workload.address(isIPv6: false) ?? workload.address(isIPv6: true)
+                else { continue }
+                return StreamDestination(address: SocketAddress(address, endpoint.targetPort), service: id)
+            }
+            return nil
+        }
+    }
+
+    /// The service behind `<service>.<namespace>`, with or without `.svc` and a domain behind that.
+    private func serviceID(host: String) -> ServiceID? {
+        var host = host
+        return host.withUTF8 { text in
+            let bytes = UnsafeRawBufferPointer(text)
+            if let whole = service(named: bytes) { return whole }
+            guard let end = Self.endOfShortName(bytes) else { return nil }
+            return service(named: UnsafeRawBufferPointer(rebasing: bytes[..<end]))
+        }
+    }
+
+    /// Where the label `svc` is cut off.
+    private static func endOfShortName(_ host: UnsafeRawBufferPointer) -> Int? {
+        let label = Array(".svc".utf8)
+        guard host.count >= label.count else { return nil }
+        return (0...(host.count - label.count)).first { start in
+            let end = start + label.count
+            return host[start..<end].elementsEqual(label) && (end == host.count || host[end] == UInt8(ascii: "."))
+        }
+    }
+}
+
+extension ServiceView {
+    /// Whether one of its endpoints on this node is there.
+    fileprivate func hasEndpoint(at address: SocketAddress, _ snapshot: Snapshot) -> Bool {
+        ports.contains { port in
+            port.targetPort == address.port
+                && endpoints(port: port.port).contains { endpoint in
+                    guard let workload = snapshot.workload(endpoint.workload), workload.isLocal else { return false }
+                    return workload.address(isIPv6: !address.address.isIPv4) == address.address
+                }
+        }
+    }
+}
