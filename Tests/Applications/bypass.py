@@ -173,6 +173,14 @@ def brought_in(host, port, result):
     ask(made, result)
 
 
+def moved(host, port, result):
+    """Was in the first cgroup, with a connection of its own, before it came to the second."""
+    enter(sys.argv[4])
+    plainly(host, port, {})
+    enter(sys.argv[5])
+    plainly(host, port, result)
+
+
 def hold(host, port, result):
     """Connects in the first cgroup, enters the others, and sends until something ends that, for half a minute at most.
     Says on a line of its own when it is connected."""
@@ -201,7 +209,7 @@ WAYS = {
     "mptcp": lambda host, port, result: plainly(host, port, result, MPTCP), "io_uring": io_uring,
     "sctp": lambda host, port, result: plainly(host, port, result, SCTP), "packet": packet, "datagram": datagram,
     "udp-lite": lambda host, port, result: socket.socket(family(host), socket.SOCK_DGRAM, UDP_LITE),
-    "bind": bind_port, "autobind": autobind, "other-cgroup": other_cgroup, "brought-in": brought_in,
+    "bind": bind_port, "autobind": autobind, "other-cgroup": other_cgroup, "brought-in": brought_in, "moved": moved,
     "namespace": own_namespace, "hold": hold,
     "io_uring-raw": io_uring_socket,
 }

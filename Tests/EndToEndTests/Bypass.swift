@@ -43,13 +43,8 @@ enum ExtraWorkload {
     /// With its certificate, and with a policy of its own where there is one: the `spec` of an EgressPolicy without
     /// selector.
     static func make(_ name: String, port: Int, egress: String? = nil, isMeshed: Bool = true) throws {
-        try Shell.output(
-            """
-            mkdir -p \(cgroup(name))
-            [ -d \(Lab.state)/a/certificates/shop/a-\(name) ] ||
-                \(Lab.state)/bin/meshctl ca issue --directory \(Lab.state)/ca --output \(Lab.state)/a/certificates \
-                    --namespace shop --service-account a-\(name) >/dev/null
-            """)
+        try Shell.output("mkdir -p \(cgroup(name))")
+        try certify(name)
         guard isMeshed else { return }
         try mesh(name, port: port, egress: egress)
         guard try isReady(name) else {
@@ -57,17 +52,28 @@ enum ExtraWorkload {
         }
     }
 
-    static func mesh(_ name: String, port: Int, egress: String? = nil) throws {
+    static func certify(_ name: String) throws {
+        try Shell.output(
+            """
+            [ -d \(Lab.state)/a/certificates/shop/a-\(name) ] ||
+                \(Lab.state)/bin/meshctl ca issue --directory \(Lab.state)/ca --output \(Lab.state)/a/certificates \
+                    --namespace shop --service-account a-\(name) >/dev/null
+            """)
+    }
+
+    /// `port` nil: it only calls, and has no address. `pattern`: of its cgroups, where it is not one of its name.
+    static func mesh(
+        _ name: String, port: Int?, pattern: String? = nil, more: String = "", egress: String? = nil
+    ) throws {
         var text = """
             kind: Workload
             metadata: {name: a-\(name), namespace: shop, labels: {app: a-\(name)}}
             spec:
               serviceAccount: a-\(name)
               node: a
-              selector: {cgroup: workloads/\(name)}
-              addresses: ["\(Lab.address("a"))"]
-              ports: [\(port)]
+              selector: {cgroup: \"workloads/\(pattern ?? name)\"\(more)}
             """
+        if let port { text += "\n  addresses: [\"\(Lab.address("a"))\"]\n  ports: [\(port)]" }
         if let egress {
             text += "\n---\nkind: EgressPolicy\nmetadata: {name: a-\(name), namespace: shop}\n"
             text += "spec: {selector: {matchLabels: {app: a-\(name)}}, \(egress)}\n"

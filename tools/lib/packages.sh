@@ -9,7 +9,7 @@ declare -A PACKAGES_FOR=(
     [lab]="iproute2 procps util-linux openssl curl wrk nginx-light"
     [demo]="iproute2 openssl curl tcpdump prometheus python3 python3-h2 bpftool"
     [e2e]="redis-server redis-tools postgresql postgresql-client iperf3 nghttp2-client nghttp2-server ethtool tcpdump prometheus
-           python3 python3-h2 python3-venv openssh-client"
+           python3 python3-h2 python3-venv openssh-client gcc libc6-dev podman runc busybox-static"
     [vm]="qemu-system-x86 debootstrap e2fsprogs kmod cpio busybox-static python3 bc"
 )
 
