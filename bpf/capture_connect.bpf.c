@@ -56,11 +56,15 @@ static __noinline int refuse(struct bpf_sock_addr *ctx, const struct connect_att
 
 /* A socket of the mesh itself goes only where it was made for. */
 static __always_inline bool dial_is_in_scope(const struct mesh_settings *settings, const struct mesh_own *own,
-					     const struct mesh_endpoint *destination)
+					     const struct connect_attempt *attempt)
 {
+	const struct mesh_endpoint *destination = &attempt->destination;
+
 	if (own->kind == MESH_PURPOSE_TUNNEL)
 		return destination->port_be == settings->tunnel_port_be &&
 		       bpf_map_lookup_elem(&mesh_nodes, &destination->address);
+	if (own->kind == MESH_PURPOSE_NAMES)
+		return is_asked_resolver(attempt);
 	if (own->kind == MESH_PURPOSE_APPLICATION) {
 		struct mesh_destination *found = find_destination(MESH_DIAL_SCOPE | own->netns, destination);
 
@@ -114,11 +118,11 @@ static __always_inline bool keep_with_socket(struct bpf_sock_addr *ctx, struct b
 	return true;
 }
 
-/* failureMode open: while the mesh is really away, a connection to a workload goes out as it is. */
+/* failureMode open: while the mesh is really away, a connection to a workload or to a resolver goes out as it is. */
 static __always_inline bool may_fail_open(const struct mesh_workload *workload, enum mesh_reason fault,
 					  const struct mesh_destination *found)
 {
-	return workload->failure_open && found->kind == MESH_DESTINATION_WORKLOAD &&
+	return workload->failure_open && (!found || found->kind == MESH_DESTINATION_WORKLOAD) &&
 	       (fault == MESH_REASON_NO_LISTENER || fault == MESH_REASON_PROXY_STALE);
 }
 
@@ -199,6 +203,20 @@ static __always_inline int judge_workload(struct bpf_sock_addr *ctx, const struc
 	return redirect(ctx, settings, attempt, id, workload, found);
 }
 
+/* A resolver's connection goes to the proxy, on loopback too. One that is the mesh's own is a destination like others. */
+static __always_inline int judge_names(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
+				       struct connect_attempt *attempt, __u32 id)
+{
+	struct mesh_workload *workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+
+	if (!workload)
+		return refuse(ctx, attempt, id, MESH_REASON_STATE_MISSING, ECONNREFUSED);
+	if (find_destination(workload->network, &attempt->destination))
+		return judge_workload(ctx, settings, attempt, id);
+	note_resolver(attempt);
+	return redirect(ctx, settings, attempt, id, workload, 0);
+}
+
 /* Loopback is a workload's own business, except the mesh's listeners there: nobody speaks to them directly. */
 static __always_inline int judge_loopback(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
 					  const struct connect_attempt *attempt, __u32 id)
@@ -257,7 +275,7 @@ static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attem
 	attempt->netns_cookie = bpf_get_netns_cookie(ctx);
 	own = bpf_sk_storage_get(&mesh_own, sk, 0, 0);
 	if (own) {
-		if (dial_is_in_scope(settings, own, &attempt->destination))
+		if (dial_is_in_scope(settings, own, attempt))
 			return CONNECT_PASS;
 		return refuse(ctx, attempt, 0, MESH_REASON_DIAL_OUT_OF_SCOPE, EPERM);
 	}
@@ -278,6 +296,8 @@ static __always_inline int judge(struct bpf_sock_addr *ctx, struct connect_attem
 	if (attempt->is_ipv6 && !mesh_is_mapped(&attempt->destination.address))
 		attempt->wants_ipv6_target |=
 			BPF_CORE_READ_BITFIELD(&tcp->inet_conn.icsk_inet.sk.__sk_common, skc_ipv6only);
+	if (is_to_resolver(settings, attempt))
+		return judge_names(ctx, settings, attempt, id);
 	if (mesh_is_loopback(&attempt->destination.address) || mesh_is_unspecified(&attempt->destination.address))
 		return judge_loopback(ctx, settings, attempt, id);
 	return judge_workload(ctx, settings, attempt, id);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
- * guard_ports: no application takes a port of the mesh by bind(), alone or beside the mesh (SO_REUSEPORT). Autobind is
+ * guard_ports: no application takes a port of the mesh by bind(), TCP or UDP, alone or beside the mesh (SO_REUSEPORT). Autobind is
  * kept away by ip_local_reserved_ports, which the socket maker sets in each network namespace.
  */
 #include "include/mesh_lookup.h"
@@ -11,7 +11,8 @@ static __always_inline int judge_bind(struct bpf_sock_addr *ctx)
 	struct mesh_event event = { .version = MESH_ABI_VERSION, .kind = MESH_EVENT_REFUSED };
 	struct mesh_cgroup caller = {};
 
-	if (!settings || ctx->type != SOCK_STREAM || !mesh_is_mesh_port(settings, ctx->user_port))
+	if (!settings || (ctx->type != SOCK_STREAM && ctx->type != SOCK_DGRAM) ||
+	    !mesh_is_mesh_port(settings, ctx->user_port))
 		return 1;
 	if (bpf_get_current_cgroup_id() == settings->sockets_cgroup_id)
 		return 1;

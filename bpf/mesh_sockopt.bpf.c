@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
  * mesh_sockopt: a private socket-option level, attached to the socket maker's cgroup alone: the unprivileged proxy's
- * interface to the kernel side. It reads what came with an accepted socket, says which client a dial socket presents, and
- * lets its listeners beat. The purpose of a socket is written once, by the socket maker, before the proxy has it.
+ * interface to the kernel side. It reads what came with an accepted socket or a DNS query, says which client a dial socket
+ * presents, and lets its listeners beat. The purpose of a socket is written once, by the socket maker, before the proxy has it.
  */
 #include "include/mesh_lookup.h"
 
@@ -30,7 +30,7 @@ static __always_inline int set_purpose(struct bpf_sockopt *ctx, struct bpf_sock 
 
 	if ((void *)(purpose + 1) > ctx->optval_end)
 		return refused(EINVAL);
-	if (purpose->kind < MESH_PURPOSE_LISTENER || purpose->kind > MESH_PURPOSE_TUNNEL)
+	if (purpose->kind < MESH_PURPOSE_LISTENER || purpose->kind > MESH_PURPOSE_NAMES)
 		return refused(EINVAL);
 	/* Only the socket maker lives there: the proxy gives no purpose to what it accepts. */
 	if (!settings || bpf_get_current_cgroup_id() != settings->sockets_cgroup_id)
@@ -73,6 +73,28 @@ static __always_inline int set_beat(struct bpf_sockopt *ctx, struct mesh_own *ow
 	return handled(ctx);
 }
 
+/* Looks up what mesh_udp_asked noted, for the get that follows: a get alone can't say which. */
+static __always_inline int set_question(struct bpf_sockopt *ctx, struct bpf_sock *sk, const struct mesh_own *own)
+{
+	struct mesh_question_key *wanted = ctx->optval, key;
+	struct mesh_question *found, *kept;
+
+	if ((void *)(wanted + 1) > ctx->optval_end)
+		return refused(EINVAL);
+	if (own->kind != MESH_PURPOSE_LISTENER)
+		return refused(EPERM);
+	__builtin_memcpy(&key, wanted, sizeof(key));
+	key.netns = own->netns;
+	found = bpf_map_lookup_elem(&mesh_questions, &key);
+	if (!found)
+		return refused(ENOENT);
+	kept = bpf_sk_storage_get(&mesh_looked_at, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!kept)
+		return refused(ENOBUFS);
+	__builtin_memcpy(kept, found, sizeof(*kept));
+	return handled(ctx);
+}
+
 SEC("cgroup/setsockopt")
 int mesh_setopt(struct bpf_sockopt *ctx)
 {
@@ -92,7 +114,24 @@ int mesh_setopt(struct bpf_sockopt *ctx)
 		return set_present(ctx, own);
 	if (ctx->optname == MESH_SO_BEAT)
 		return set_beat(ctx, own);
+	if (ctx->optname == MESH_SO_QUESTION)
+		return set_question(ctx, sk, own);
 	return refused(EINVAL);
+}
+
+static __always_inline int get_question(struct bpf_sockopt *ctx, struct bpf_sock *sk)
+{
+	struct mesh_question *answer = ctx->optval, *kept;
+
+	if ((void *)(answer + 1) > ctx->optval_end)
+		return refused(EINVAL);
+	kept = bpf_sk_storage_get(&mesh_looked_at, sk, 0, 0);
+	if (!kept)
+		return refused(ENOENT);
+	__builtin_memcpy(answer, kept, sizeof(*answer));
+	*(volatile int *)&ctx->optlen = sizeof(*answer);
+	*(volatile int *)&ctx->retval = 0;
+	return TAKE;
 }
 
 SEC("cgroup/getsockopt")
@@ -103,6 +142,8 @@ int mesh_getopt(struct bpf_sockopt *ctx)
 
 	if (ctx->level != MESH_SOL)
 		return TAKE;
+	if (sk && ctx->optname == MESH_SO_QUESTION)
+		return get_question(ctx, sk);
 	if (!sk || ctx->optname != MESH_SO_ACCEPTED || (void *)(answer + 1) > ctx->optval_end)
 		return refused(EINVAL);
 	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);

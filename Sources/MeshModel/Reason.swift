@@ -81,6 +81,14 @@ extension mesh_reason {
         .MESH_REASON_PROTOCOL_NOT_JUDGED,
         .MESH_REASON_PLAINTEXT_PREEXISTING,
         .MESH_REASON_SOCKET_FROM_OUTSIDE,
+        .MESH_REASON_NAMES_MALFORMED,
+        .MESH_REASON_NAMES_IN_FLIGHT_LIMIT,
+        .MESH_REASON_NAMES_RESOLVER_TIMEOUT,
+        .MESH_REASON_NAMES_RESOLVER_FAILED,
+        .MESH_REASON_NAMES_ANSWER_MISMATCH,
+        .MESH_REASON_NAMES_RESOLVERS_LIMIT,
+        .MESH_REASON_NAMES_QUESTION_UNKNOWN,
+        .MESH_REASON_DATAGRAM_NOT_CARRIED,
     ]
 
     /// The reason with this number, for numbers from maps, messages and records. `init(rawValue:)` of a C enum checks
@@ -187,6 +195,14 @@ extension mesh_reason {
         case .MESH_REASON_PROTOCOL_NOT_JUDGED: "protocol_not_judged"
         case .MESH_REASON_PLAINTEXT_PREEXISTING: "plaintext_preexisting"
         case .MESH_REASON_SOCKET_FROM_OUTSIDE: "socket_from_outside"
+        case .MESH_REASON_NAMES_MALFORMED: "names_malformed"
+        case .MESH_REASON_NAMES_IN_FLIGHT_LIMIT: "names_in_flight_limit"
+        case .MESH_REASON_NAMES_RESOLVER_TIMEOUT: "names_resolver_timeout"
+        case .MESH_REASON_NAMES_RESOLVER_FAILED: "names_resolver_failed"
+        case .MESH_REASON_NAMES_ANSWER_MISMATCH: "names_answer_mismatch"
+        case .MESH_REASON_NAMES_RESOLVERS_LIMIT: "names_resolvers_limit"
+        case .MESH_REASON_NAMES_QUESTION_UNKNOWN: "names_question_unknown"
+        case .MESH_REASON_DATAGRAM_NOT_CARRIED: "datagram_not_carried"
         case .MESH_REASON_MAX: "max"
         }
     }

@@ -155,7 +155,14 @@ package enum MetricsPage {
 
 extension Reason {
     /// Decided by the programs in the kernel; the others are the proxy's.
-    fileprivate var isKernelSide: Bool { rawValue < Reason.MESH_REASON_NO_CLIENT_CERTIFICATE.rawValue }
+    fileprivate var isKernelSide: Bool {
+        switch self {
+        case .MESH_REASON_NAMES_RESOLVERS_LIMIT, .MESH_REASON_NAMES_QUESTION_UNKNOWN,
+            .MESH_REASON_DATAGRAM_NOT_CARRIED:
+            true
+        default: rawValue < Reason.MESH_REASON_NO_CLIENT_CERTIFICATE.rawValue
+        }
+    }
 }
 
 /// Sums that go on when the process that reports them is replaced by a new one, which begins at 0.

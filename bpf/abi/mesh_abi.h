@@ -21,6 +21,8 @@
 #define MESH_PATTERNS_MAX 256 /* selector patterns that classify_cgroup knows */
 #define MESH_PATTERN_SIZE 192 /* bytes of a cgroup path pattern, with its NUL */
 #define MESH_LISTENERS_MAX 16 /* redirect targets of one family in a network namespace */
+#define MESH_NAMES_PORT 53 /* whom a workload asks at this port is a resolver */
+#define MESH_RESOLVERS_MAX 4 /* resolvers that one socket may have asked and wait for; libc keeps 3 */
 
 struct mesh_address {
 	__be32 word[4];
@@ -46,7 +48,7 @@ struct mesh_settings {
 	__be16 outbound_port_be; /* 15001 */
 	__be16 inbound_port_be; /* 15006 */
 	__be16 tunnel_port_be; /* 15008 */
-	__be16 dns_port_be; /* 15053 */
+	__be16 dns_port_be; /* 15053, and for IPv6 those up to 15056 (MESH_RESOLVERS_MAX); 0: names are left alone */
 	__u32 root_level; /* depth of the node's cgroup root; workloads lie below */
 	__u64 reserved[8];
 };
@@ -280,6 +282,7 @@ struct mesh_older {
 #define MESH_SO_PRESENT 2 /* set, struct mesh_present, on a dial socket */
 #define MESH_SO_BEAT 3 /* set, struct mesh_beat, on a listener */
 #define MESH_SO_PURPOSE 4 /* set, struct mesh_purpose, once, by the socket maker */
+#define MESH_SO_QUESTION 5 /* on a names listener: set, struct mesh_question_key, then get, struct mesh_question */
 
 struct mesh_present {
 	struct mesh_endpoint client; /* what the application's accept() and getpeername() show */
@@ -302,6 +305,21 @@ enum __attribute__((enum_extensibility(closed))) mesh_purpose_kind {
 	MESH_PURPOSE_LISTENER = 1,
 	MESH_PURPOSE_APPLICATION = 2, /* may connect to local destinations of this network namespace */
 	MESH_PURPOSE_TUNNEL = 3, /* may connect to the tunnel port of a node */
+	MESH_PURPOSE_NAMES = 4, /* may connect to the DNS port of a resolver that a workload of its namespace asked */
+};
+
+/* What came with a datagram at a names listener: who asks, and which resolver it meant. */
+struct mesh_question_key {
+	struct mesh_endpoint client;
+	struct mesh_endpoint listener;
+	__u32 netns; /* meshd's number; the kernel side takes the listener's own, whatever is written here */
+};
+
+struct mesh_question {
+	__u8 version;
+	__u8 pad[3];
+	__u32 workload;
+	struct mesh_endpoint resolver;
 };
 
 struct mesh_purpose {
@@ -323,3 +341,5 @@ MESH_SIZE(struct mesh_tuple, 48);
 MESH_SIZE(struct mesh_socket, 136);
 MESH_SIZE(struct mesh_owner_key, 32);
 MESH_SIZE(struct mesh_present, 28);
+MESH_SIZE(struct mesh_question_key, 44);
+MESH_SIZE(struct mesh_question, 28);

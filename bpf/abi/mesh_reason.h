@@ -98,5 +98,15 @@ enum __attribute__((enum_extensibility(closed))) mesh_reason {
 	MESH_REASON_PLAINTEXT_PREEXISTING = 174, /* a plaintext connection older than its workload's being meshed */
 	MESH_REASON_SOCKET_FROM_OUTSIDE = 175, /* a connected socket that the workload was given from outside */
 
+	/* Names and datagrams */
+	MESH_REASON_NAMES_MALFORMED = 176, /* what came as a DNS query is none */
+	MESH_REASON_NAMES_IN_FLIGHT_LIMIT = 177, /* too many forwarded queries wait for their resolvers */
+	MESH_REASON_NAMES_RESOLVER_TIMEOUT = 178, /* the resolver did not answer in time */
+	MESH_REASON_NAMES_RESOLVER_FAILED = 179, /* the resolver could not be reached */
+	MESH_REASON_NAMES_ANSWER_MISMATCH = 180, /* an answer to something that was not asked */
+	MESH_REASON_NAMES_RESOLVERS_LIMIT = 181, /* one socket asks more resolvers at once than can be told apart */
+	MESH_REASON_NAMES_QUESTION_UNKNOWN = 182, /* a datagram at a names listener that no hook sent there */
+	MESH_REASON_DATAGRAM_NOT_CARRIED = 183, /* a datagram to an address of the mesh: only TCP is carried */
+
 	MESH_REASON_MAX = 192, /* size of counter arrays */
 };

@@ -14,6 +14,7 @@ struct MESH_CONTEXT bpf_sock_addr;
 struct MESH_CONTEXT bpf_sock_ops;
 struct MESH_CONTEXT bpf_sockopt;
 struct MESH_CONTEXT bpf_sock;
+struct MESH_CONTEXT __sk_buff;
 
 #include <linux/bpf.h>
 
@@ -30,6 +31,10 @@ struct MESH_CONTEXT bpf_sock;
 #define AF_INET6 10
 #define SOCK_STREAM 1
 #define SOCK_RAW 3
+#define SOCK_DGRAM 2
+#define IPPROTO_UDP 17
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
 #define SOCK_DONE_BIT 1 /* enum sock_flags: a FIN was received */
 
 #define EPERM 1

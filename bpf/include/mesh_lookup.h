@@ -73,10 +73,17 @@ static __always_inline bool mesh_is_presentable(const struct mesh_address *addre
 	return first >> 24 != 0xff && first >> 22 != 0x3fa;
 }
 
+static __always_inline bool mesh_is_names_port(const struct mesh_settings *settings, __be16 port_be)
+{
+	__u32 first = bpf_ntohs(settings->dns_port_be), port = bpf_ntohs(port_be);
+
+	return first && port >= first && port < first + MESH_RESOLVERS_MAX;
+}
+
 static __always_inline bool mesh_is_mesh_port(const struct mesh_settings *settings, __be16 port_be)
 {
 	return port_be && (port_be == settings->outbound_port_be || port_be == settings->inbound_port_be ||
-			   port_be == settings->tunnel_port_be || port_be == settings->dns_port_be);
+			   port_be == settings->tunnel_port_be || mesh_is_names_port(settings, port_be));
 }
 
 /*
@@ -119,10 +126,8 @@ static __always_inline bool mesh_caller(struct mesh_cgroup *caller)
 }
 
 /* The same for the cgroup that a socket was created in; 0 where it is no workload's. */
-static __always_inline __u32 mesh_socket_workload(struct tcp_sock *tcp)
+static __always_inline __u32 mesh_workload_of_cgroup(struct cgroup *group)
 {
-	struct cgroup *group = tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
-
 	for (int level = 0; level < MESH_ANCESTORS_MAX && group; level++) {
 		struct mesh_cgroup found = {};
 
@@ -150,6 +155,11 @@ static __always_inline struct mesh_destination *find_destination(__u32 network, 
 		return found;
 	key.port_be = 0;
 	return bpf_map_lookup_elem(&mesh_dests, &key);
+}
+
+static __always_inline __u32 mesh_socket_workload(struct tcp_sock *tcp)
+{
+	return mesh_workload_of_cgroup(tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup);
 }
 
 static __always_inline void mesh_send_event(const struct mesh_event *event)

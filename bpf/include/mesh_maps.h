@@ -27,6 +27,33 @@ struct mesh_noted {
 	__u64 reserved[2]; /* pinned too */
 };
 
+/* Kept with a UDP socket of a workload: what was made of its destinations, so that answers come from whom it asked. */
+struct mesh_asked_resolver {
+	struct mesh_endpoint resolver; /* as the application wrote it */
+	struct mesh_endpoint target; /* as it was rewritten */
+	__u64 used_ns;
+};
+
+struct mesh_asked {
+	__u8 version;
+	__u8 kind; /* enum mesh_asked_kind */
+	__u8 pad[2];
+	__u32 workload;
+	struct mesh_asked_resolver resolver[MESH_RESOLVERS_MAX];
+	__u64 reserved[2];
+};
+
+enum mesh_asked_kind {
+	MESH_ASKED_NOTHING = 0,
+	MESH_ASKED_NAMES = 1,
+	MESH_ASKED_VIRTUAL = 2, /* connected to a virtual address, of which only TCP is carried */
+};
+
+struct mesh_resolver_key {
+	__u64 netns_cookie;
+	struct mesh_address address;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -141,6 +168,37 @@ struct {
 	__type(key, int);
 	__type(value, struct mesh_noted);
 } mesh_noted MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_asked);
+} mesh_asked MESH_MAP;
+
+/* With a names listener: the question that the proxy looked at last. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_question);
+} mesh_looked_at MESH_MAP;
+
+/* LRU: each datagram notes its question anew, and one that is lost is asked again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct mesh_question_key);
+	__type(value, struct mesh_question);
+} mesh_questions MESH_MAP;
+
+/* Where dial sockets made for names may go: whom workloads of that network namespace asked. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct mesh_resolver_key);
+	__type(value, __u64);
+} mesh_resolvers MESH_MAP;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -15,37 +15,67 @@ struct connect_attempt {
 	bool wants_ipv6_target; /* V6ONLY, which bind() to an IPv6 address sets too */
 };
 
-/* The listener at the target: there, listening, made by the mesh (only such sockets carry a beat), and alive. */
+static __always_inline void target_tuple(struct bpf_sock_tuple *tuple, const struct mesh_endpoint *target)
+{
+	if (mesh_is_mapped(&target->address)) {
+		tuple->ipv4.saddr = target->address.word[3];
+		tuple->ipv4.daddr = target->address.word[3];
+		tuple->ipv4.dport = target->port_be;
+		return;
+	}
+	__builtin_memcpy(tuple->ipv6.saddr, target->address.word, sizeof(tuple->ipv6.saddr));
+	__builtin_memcpy(tuple->ipv6.daddr, target->address.word, sizeof(tuple->ipv6.daddr));
+	tuple->ipv6.dport = target->port_be;
+}
+
+/* What is found at a target must be made by the mesh (only such sockets carry a beat) and alive. */
+static __always_inline enum mesh_reason fault_of(const struct mesh_settings *settings, struct bpf_sock *listener)
+{
+	struct mesh_own *own = bpf_sk_storage_get(&mesh_own, listener, 0, 0);
+
+	if (!own || own->kind != MESH_PURPOSE_LISTENER || !own->beat_state)
+		return MESH_REASON_NO_LISTENER;
+	if (bpf_ktime_get_boot_ns() - own->beat_ns > settings->beat_stale_ns)
+		return MESH_REASON_PROXY_STALE;
+	return own->beat_state == MESH_LISTENER_OVERLOADED ? MESH_REASON_PROXY_OVERLOADED : MESH_REASON_NONE;
+}
+
+/* The listener at the target: there, made by the mesh, and alive. */
 static __always_inline enum mesh_reason listener_fault(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
 						       const struct mesh_endpoint *target)
 {
 	struct bpf_sock_tuple tuple = {};
-	enum mesh_reason fault = MESH_REASON_NO_LISTENER;
+	enum mesh_reason fault;
 	struct bpf_sock *listener;
-	struct mesh_own *own;
 
-	if (mesh_is_mapped(&target->address)) {
-		tuple.ipv4.saddr = target->address.word[3];
-		tuple.ipv4.daddr = target->address.word[3];
-		tuple.ipv4.dport = target->port_be;
+	target_tuple(&tuple, target);
+	if (mesh_is_mapped(&target->address))
 		listener = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, target->address.word, sizeof(tuple.ipv6.saddr));
-		__builtin_memcpy(tuple.ipv6.daddr, target->address.word, sizeof(tuple.ipv6.daddr));
-		tuple.ipv6.dport = target->port_be;
+	else
 		listener = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
-	}
 	if (!listener)
-		return fault;
-	own = bpf_sk_storage_get(&mesh_own, listener, 0, 0);
-	if (own && own->kind == MESH_PURPOSE_LISTENER && own->beat_state) {
-		if (bpf_ktime_get_boot_ns() - own->beat_ns > settings->beat_stale_ns)
-			fault = MESH_REASON_PROXY_STALE;
-		else if (own->beat_state == MESH_LISTENER_OVERLOADED)
-			fault = MESH_REASON_PROXY_OVERLOADED;
-		else
-			fault = MESH_REASON_NONE;
-	}
+		return MESH_REASON_NO_LISTENER;
+	fault = fault_of(settings, listener);
+	bpf_sk_release(listener);
+	return fault;
+}
+
+/* The same for a names listener. */
+static __always_inline enum mesh_reason names_fault(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
+						    const struct mesh_endpoint *target)
+{
+	struct bpf_sock_tuple tuple = {};
+	enum mesh_reason fault;
+	struct bpf_sock *listener;
+
+	target_tuple(&tuple, target);
+	if (mesh_is_mapped(&target->address))
+		listener = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	else
+		listener = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	if (!listener)
+		return MESH_REASON_NO_LISTENER;
+	fault = fault_of(settings, listener);
 	bpf_sk_release(listener);
 	return fault;
 }
@@ -67,4 +97,54 @@ static __always_inline bool choose_target(struct connect_attempt *attempt, __u64
 	index &= MESH_LISTENERS_MAX - 1;
 	attempt->target = listeners->target[index];
 	return true;
+}
+
+/*
+ * The names listener that stands for the resolver with this number among those that a socket asks: an address of its own,
+ * or, as IPv6 has one loopback address, a port of its own.
+ */
+static __always_inline bool names_target(struct connect_attempt *attempt, const struct mesh_settings *settings,
+					 __u32 number)
+{
+	struct mesh_listeners_key key = {
+		.netns_cookie = attempt->netns_cookie,
+		.family = attempt->wants_ipv6_target ? AF_INET6 : AF_INET,
+	};
+	struct mesh_listeners *listeners = bpf_map_lookup_elem(&mesh_listeners, &key);
+	__u32 index = attempt->wants_ipv6_target ? 0 : number;
+
+	if (!listeners || index >= listeners->count)
+		return false;
+	barrier_var(index);
+	index &= MESH_LISTENERS_MAX - 1;
+	attempt->target = listeners->target[index];
+	attempt->target.port_be = settings->dns_port_be;
+	if (attempt->wants_ipv6_target)
+		attempt->target.port_be = bpf_htons(bpf_ntohs(settings->dns_port_be) + number);
+	return true;
+}
+
+/* Link-local resolvers are left alone: their interface is not known here. */
+static __always_inline bool is_to_resolver(const struct mesh_settings *settings, const struct connect_attempt *attempt)
+{
+	return settings->dns_port_be && attempt->destination.port_be == bpf_htons(MESH_NAMES_PORT) &&
+	       bpf_ntohl(attempt->destination.address.word[0]) >> 22 != 0x3fa;
+}
+
+/* Notes whom a workload asks: dial sockets made for names in its network namespace may go there. */
+static __always_inline void note_resolver(const struct connect_attempt *attempt)
+{
+	struct mesh_resolver_key key = { .netns_cookie = attempt->netns_cookie,
+					 .address = attempt->destination.address };
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	bpf_map_update_elem(&mesh_resolvers, &key, &now, BPF_ANY);
+}
+
+static __always_inline bool is_asked_resolver(const struct connect_attempt *attempt)
+{
+	struct mesh_resolver_key key = { .netns_cookie = attempt->netns_cookie,
+					 .address = attempt->destination.address };
+
+	return attempt->destination.port_be == bpf_htons(MESH_NAMES_PORT) && bpf_map_lookup_elem(&mesh_resolvers, &key);
 }

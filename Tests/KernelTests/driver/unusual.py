@@ -5,6 +5,7 @@ import socket
 import subprocess
 
 import egress
+import names
 from play import (APPLICATION, ROOT, SERVICE, SERVICE6, accepted_info, attempt, beat, dial, disconnect, enter, listen,
                   present, receive_all, results, tcp)
 
@@ -221,6 +222,9 @@ def play(listener4, listener6):
     presentation6()
     beat(listener4)
     egress.play(listener4)
+    beat(listener4)
+    names.play(listener4)
+    beat(listener4)
     classification()
     listener6.close()
     client = tcp(socket.AF_INET6)
