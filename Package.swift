@@ -55,7 +55,7 @@ let package = Package(
         // Pure: no system call, no clock, no randomness of their own
         pure("MeshModel", ["CMeshABI"]),
         pure("MeshPolicy", ["MeshModel", "CMeshABI"]),
-        pure("MeshConfig", ["MeshModel", "CYAML"]),
+        pure("MeshConfig", ["DNSMessages", "MeshModel", "CYAML"]),
         pure("HTTP2Framing", ["CNGHTTP2", "MeshModel", "CMeshABI"]),
         pure("HBONE", ["HTTP2Framing", "MeshModel", "CMeshABI"]),
         pure("DNSMessages", ["MeshModel"]),
@@ -73,8 +73,8 @@ let package = Package(
         feature(
             "DataPlane",
             [
-                "LinuxIO", "CLinux", "CMeshABI", "OpenSSLTLS", "HTTP2Framing", "HBONE", "MeshModel", "MeshPolicy",
-                "ProxyControl", "Telemetry",
+                "LinuxIO", "CLinux", "CMeshABI", "OpenSSLTLS", "HTTP2Framing", "HBONE", "DNSMessages", "MeshModel",
+                "MeshPolicy", "ProxyControl", "Telemetry",
             ]),
         feature("MeshIdentity", ["OpenSSLTLS", "LinuxIO", "CLinux", "MeshModel"]),
         feature("MeshDiscovery", ["MeshConfig", "MeshModel", "LinuxIO", "CLinux"]),
@@ -133,7 +133,9 @@ let package = Package(
         tests(
             "DataPlaneTests",
             [
-                "DataPlane", "OpenSSLTLS", "HTTP2Framing", "HBONE", "MeshModel", "ProxyControl", "LinuxIO", "CLinux",
+                "DataPlane", "DNSMessages", "OpenSSLTLS", "HTTP2Framing", "HBONE", "MeshModel", "ProxyControl",
+                "LinuxIO",
+                "CLinux",
                 "CMeshABI", "MeshIdentity",
             ]),
         tests("AdminAPITests", ["AdminAPI", "Telemetry", "MeshModel", "LinuxIO"]),

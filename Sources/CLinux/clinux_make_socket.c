@@ -14,10 +14,10 @@
 #define IPV6_FREEBIND 78
 #endif
 
-int clinux_tcp_socket(int is_ipv6)
+static int make_socket(int is_ipv6, int type, int protocol)
 {
 	int one = 1, error;
-	int number = socket(is_ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+	int number = socket(is_ipv6 ? AF_INET6 : AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
 
 	if (number >= 0 && is_ipv6 && setsockopt(number, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0) {
 		error = errno;
@@ -28,14 +28,17 @@ int clinux_tcp_socket(int is_ipv6)
 	return number;
 }
 
-int clinux_listen_tcp(int socket, int is_ipv6, const uint8_t *address, uint16_t port, int backlog)
+int clinux_tcp_socket(int is_ipv6) { return make_socket(is_ipv6, SOCK_STREAM, IPPROTO_TCP); }
+int clinux_udp_socket(int is_ipv6) { return make_socket(is_ipv6, SOCK_DGRAM, IPPROTO_UDP); }
+
+int clinux_listen(int socket, int is_ipv6, const uint8_t *address, uint16_t port, int backlog)
 {
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
 	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
 	int one = 1;
 
 	/* An address that is not there yet (IPv6 duplicate detection, an interface that comes later) is no error. */
-	if (setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	if ((backlog > 0 && setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0) ||
 	    setsockopt(socket, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) < 0 ||
 	    setsockopt(socket, is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, is_ipv6 ? IPV6_FREEBIND : IP_FREEBIND, &one,
 		       sizeof(one)) < 0)
@@ -44,7 +47,7 @@ int clinux_listen_tcp(int socket, int is_ipv6, const uint8_t *address, uint16_t 
 	memcpy(&in.sin_addr, address, is_ipv6 ? 0 : 4);
 	if (bind(socket, is_ipv6 ? (void *)&in6 : (void *)&in, is_ipv6 ? sizeof(in6) : sizeof(in)) < 0)
 		return -1;
-	return listen(socket, backlog);
+	return backlog > 0 ? listen(socket, backlog) : 0;
 }
 
 int clinux_set_option(int socket, int level, int name, const void *value, size_t size)

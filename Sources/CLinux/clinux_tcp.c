@@ -9,11 +9,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clinux_sockaddr.h"
+
 #ifndef SO_COOKIE
 #define SO_COOKIE 57
 #endif
 
-static int endpoint_of(const struct sockaddr_storage *storage, struct clinux_endpoint *endpoint)
+int clinux_endpoint_of(const struct sockaddr_storage *storage, struct clinux_endpoint *endpoint)
 {
 	uint64_t words[2];
 
@@ -38,7 +40,7 @@ static int endpoint_of(const struct sockaddr_storage *storage, struct clinux_end
 	return -1;
 }
 
-static socklen_t fill(struct sockaddr_storage *storage, const struct clinux_endpoint *endpoint, int ipv6)
+socklen_t clinux_fill_sockaddr(struct sockaddr_storage *storage, const struct clinux_endpoint *endpoint, int ipv6)
 {
 	uint64_t words[2] = { htobe64(endpoint->high), htobe64(endpoint->low) };
 
@@ -66,7 +68,7 @@ int clinux_peer_endpoint(int socket, struct clinux_endpoint *endpoint)
 
 	if (getpeername(socket, (struct sockaddr *)&storage, &length) < 0)
 		return -1;
-	return endpoint_of(&storage, endpoint);
+	return clinux_endpoint_of(&storage, endpoint);
 }
 
 int clinux_local_endpoint(int socket, struct clinux_endpoint *endpoint)
@@ -76,13 +78,13 @@ int clinux_local_endpoint(int socket, struct clinux_endpoint *endpoint)
 
 	if (getsockname(socket, (struct sockaddr *)&storage, &length) < 0)
 		return -1;
-	return endpoint_of(&storage, endpoint);
+	return clinux_endpoint_of(&storage, endpoint);
 }
 
 int clinux_connect_endpoint(int socket, const struct clinux_endpoint *endpoint, int ipv6)
 {
 	struct sockaddr_storage storage;
-	socklen_t length = fill(&storage, endpoint, ipv6);
+	socklen_t length = clinux_fill_sockaddr(&storage, endpoint, ipv6);
 
 	return connect(socket, (struct sockaddr *)&storage, length) < 0 ? errno : 0;
 }
@@ -90,7 +92,7 @@ int clinux_connect_endpoint(int socket, const struct clinux_endpoint *endpoint, 
 int clinux_bind_endpoint(int socket, const struct clinux_endpoint *endpoint, int ipv6)
 {
 	struct sockaddr_storage storage;
-	socklen_t length = fill(&storage, endpoint, ipv6);
+	socklen_t length = clinux_fill_sockaddr(&storage, endpoint, ipv6);
 
 	return bind(socket, (struct sockaddr *)&storage, length) < 0 ? errno : 0;
 }

@@ -65,6 +65,7 @@ extension UnsafeMutablePointer<LoopState> {
         let ends = pointee.waitingRelays
         pointee.waitingRelays = []
         for end in ends where !end.isDead { end.dial() }
+        dialWaitingNames()
     }
 }
 

@@ -12,6 +12,8 @@ struct LoopCounters: Sendable {
     var handshakesTotal: UInt64 = 0
     var bytesToTunnels: UInt64 = 0
     var bytesFromTunnels: UInt64 = 0
+    var namesAnswered: UInt64 = 0
+    var namesForwarded: UInt64 = 0
 
     mutating func count(_ reason: Reason) {
         guard reason != .MESH_REASON_NONE else { return }
@@ -31,5 +33,7 @@ extension ProxyCounters {
         handshakesTotal += loop.handshakesTotal
         bytesToTunnels += loop.bytesToTunnels
         bytesFromTunnels += loop.bytesFromTunnels
+        namesAnswered += loop.namesAnswered
+        namesForwarded += loop.namesForwarded
     }
 }

@@ -52,7 +52,7 @@ final class DialSockets: Sendable {
         }
     }
 
-    /// Puts a socket that was not used back.
+    /// Puts a socket that was not used, or is as new again, back.
     func putBack(_ socket: Int32, _ pool: DialPool) {
         state.withLock { $0.shelves[pool, default: Shelf()].sockets.append(socket) }
     }

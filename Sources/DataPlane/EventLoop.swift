@@ -63,11 +63,13 @@ extension UnsafeMutablePointer<LoopState> {
     private func dispatch(_ data: UInt64, _ events: SocketEvents) {
         guard let record = UnsafeMutableRawPointer(bitPattern: UInt(data)) else { return readMailbox() }
         switch record.load(as: ObjectKind.self) {
-        case .listener: acceptAll(record.assumingMemoryBound(to: Listener.self))
+        case .listener: serve(record.assumingMemoryBound(to: Listener.self))
         case .tunnel: record.assumingMemoryBound(to: Tunnel.self).socketReady(events)
         case .stream: record.assumingMemoryBound(to: Stream.self).socketReady(events)
         case .relayEnd: record.assumingMemoryBound(to: RelayEnd.self).socketReady(events)
         case .mailbox: readMailbox()
+        case .forwardedQuestion: record.assumingMemoryBound(to: ForwardedQuestion.self).socketReady()
+        case .conversationEnd: record.assumingMemoryBound(to: ConversationEnd.self).socketReady(events)
         }
     }
 
@@ -77,6 +79,8 @@ extension UnsafeMutablePointer<LoopState> {
         case .tunnel: record.assumingMemoryBound(to: Tunnel.self).timerFired()
         case .stream: record.assumingMemoryBound(to: Stream.self).timerFired()
         case .relayEnd: record.assumingMemoryBound(to: RelayEnd.self).timerFired()
+        case .forwardedQuestion: record.assumingMemoryBound(to: ForwardedQuestion.self).timerFired()
+        case .conversationEnd: record.assumingMemoryBound(to: ConversationEnd.self).timerFired()
         case .listener, .mailbox: break
         }
     }
@@ -107,6 +111,7 @@ extension UnsafeMutablePointer<LoopState> {
             end.deinitialize(count: 1)
             pointee.relayEnds.give(end)
         }
+        reapNames()
         while let listener = pointee.endedListeners.popLast() {
             listener.deinitialize(count: 1)
             listener.deallocate()

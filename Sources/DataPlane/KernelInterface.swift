@@ -11,12 +11,18 @@ package struct KernelInterface: Sendable {
     package var present: @Sendable (_ descriptor: Int32, _ presentation: mesh_present) -> Int32
     /// How a listener is doing. 0 or errno.
     package var beat: @Sendable (_ descriptor: Int32, _ state: mesh_listener_state) -> Int32
+    /// Who sent the datagram that came from `client` to this names listener, and whom it meant; nil for one that no
+    /// hook sent there.
+    package var question:
+        @Sendable (_ descriptor: Int32, _ client: mesh_endpoint, _ listener: mesh_endpoint) -> mesh_question?
 
     package init(
         accepted: @escaping @Sendable (Int32) -> mesh_socket?,
         present: @escaping @Sendable (Int32, mesh_present) -> Int32,
-        beat: @escaping @Sendable (Int32, mesh_listener_state) -> Int32
+        beat: @escaping @Sendable (Int32, mesh_listener_state) -> Int32,
+        question: @escaping @Sendable (Int32, mesh_endpoint, mesh_endpoint) -> mesh_question? = { _, _, _ in nil }
     ) {
+        self.question = question
         self.accepted = accepted
         self.present = present
         self.beat = beat
@@ -41,5 +47,17 @@ package struct KernelInterface: Sendable {
             withUnsafeBytes(of: mesh_beat(state: state.rawValue, pad: 0)) {
                 clinux_tcp_set_bytes(descriptor, MESH_SOL, MESH_SO_BEAT, $0.baseAddress, $0.count)
             }
+        },
+        question: { descriptor, client, listener in
+            let found = withUnsafeBytes(of: mesh_question_key(client: client, listener: listener, netns: 0)) {
+                clinux_tcp_set_bytes(descriptor, MESH_SOL, MESH_SO_QUESTION, $0.baseAddress, $0.count)
+            }
+            guard found == 0 else { return nil }
+            var question = mesh_question()
+            let size = MemoryLayout<mesh_question>.size
+            let length = withUnsafeMutableBytes(of: &question) {
+                clinux_tcp_get_bytes(descriptor, MESH_SOL, MESH_SO_QUESTION, $0.baseAddress, size)
+            }
+            return length == Int32(size) ? question : nil
         })
 }

@@ -9,6 +9,11 @@ import ProxyControl
 extension UnsafeMutablePointer<LoopState> {
     private static var acceptsPerTurn: Int { 64 }
 
+    /// Something came at a listener.
+    func serve(_ listener: ListenerPointer) {
+        if listener.pointee.description.kind == .names { receiveQuestions(listener) } else { acceptAll(listener) }
+    }
+
     /// Takes what waits at a listener. A connection without what must come with it is closed, never guessed.
     func acceptAll(_ listener: ListenerPointer) {
         for _ in 0..<Self.acceptsPerTurn {
@@ -30,6 +35,7 @@ extension UnsafeMutablePointer<LoopState> {
             switch listener.pointee.description.kind {
             case .outbound: outboundAccepted(descriptor)
             case .tunnel: tunnelAccepted(descriptor)
+            case .names: close(descriptor, resets: true)
             }
             if pointee.shared.isOverloaded { return judgeOverload() }
         }
@@ -91,7 +97,9 @@ extension UnsafeMutablePointer<LoopState> {
         case .dialSocketsArrived: dialSocketsArrived()
         case .handOver(let descriptor, let captured): capturedCame(descriptor, captured, isHandedOver: true)
         case .workloadGone(let workload): workloadGone(workload)
-        case .networkNamespaceGone(let namespace): closeListeners { $0.networkNamespace == namespace }
+        case .networkNamespaceGone(let namespace):
+            closeListeners { $0.networkNamespace == namespace }
+            endNames(in: namespace)
         case .nodeReachable(let node): pointee.nodes[node] = nil
         case .drain(let deadline): drain(deadline)
         case .report: reportNow()
@@ -135,6 +143,7 @@ extension UnsafeMutablePointer<LoopState> {
             if end.pointee.workload == workload { ends.append(end) }
         }
         for end in ends where !end.isDead { end.endBoth(.MESH_REASON_WORKLOAD_GONE) }
+        endNames(of: workload)
     }
 
     private func drain(_ deadline: UInt64) {

@@ -56,6 +56,7 @@ struct LoopState: ~Copyable {
     var waitingForSockets = StreamQueue()
     var waitingTunnels: [TunnelPointer] = []
     var waitingRelays: [RelayEndPointer] = []
+    var names = NameState()
     /// Relays that had their share of this turn and go on in the next.
     var busyRelays: [RelayEndPointer] = []
 

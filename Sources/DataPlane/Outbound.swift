@@ -29,6 +29,7 @@ extension UnsafeMutablePointer<LoopState> {
         }
         record.policyGeneration = snapshot.policyGeneration
         if pointee.shared.budget.isTight { return refuseCaptured(descriptor, record, .MESH_REASON_MEMORY_BUDGET) }
+        if isForResolver(record, snapshot) { return openConversation(descriptor, record, snapshot) }
         switch route(&record, snapshot) {
         case .refused(let reason): refuseCaptured(descriptor, record, reason)
         case .local(let workload, let address):

@@ -1,3 +1,4 @@
+import DNSMessages
 import MeshModel
 import ProxyControl
 import Synchronization
@@ -74,6 +75,9 @@ struct LoopSettings: Sendable {
     var slowPeerTimeout: UInt64
     var beatInterval: UInt64
     var tunnelPort: UInt16
+    /// Nil: names are not the mesh's to answer.
+    var meshDomain: MeshDomain?
+    var namesTimeToLive: UInt32
 
     init(_ settings: ProxySettings) {
         tunnelsMax = Int(settings.tunnelsMax)
@@ -87,5 +91,7 @@ struct LoopSettings: Sendable {
         slowPeerTimeout = UInt64(settings.slowPeerTimeoutMilliseconds) * 1_000_000
         beatInterval = UInt64(max(settings.beatIntervalMilliseconds, 10)) * 1_000_000
         tunnelPort = settings.tunnelPort
+        meshDomain = MeshDomain(settings.meshDomain)
+        namesTimeToLive = settings.namesTimeToLiveSeconds
     }
 }

@@ -11,6 +11,10 @@ enum ObjectKind: UInt8 {
     case relayEnd
     /// The mailbox's eventfd.
     case mailbox
+    /// A DNS question on its way to a resolver.
+    case forwardedQuestion
+    /// One socket of a DNS conversation by TCP.
+    case conversationEnd
 }
 
 /// One application connection that goes through a tunnel: the application's socket on one side, an HTTP/2 stream on the

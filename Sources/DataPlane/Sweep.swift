@@ -64,7 +64,7 @@ extension UnsafeMutablePointer<LoopState> {
         let state: mesh_listener_state =
             pointee.drainDeadline != nil
             ? .MESH_LISTENER_DRAINING : pointee.isOverloaded ? .MESH_LISTENER_OVERLOADED : .MESH_LISTENER_SERVING
-        for listener in pointee.listeners where listener.pointee.description.kind == .outbound {
+        for listener in pointee.listeners where listener.pointee.description.kind != .tunnel {
             _ = pointee.shared.kernel.beat(listener.pointee.descriptor, state)
         }
     }
@@ -180,12 +180,14 @@ extension UnsafeMutablePointer<LoopState> {
         // The connect hook knows by now that this proxy drains; what is still in the backlogs is served.
         if pointee.now >= pointee.drainStarted + 2 * pointee.settings.beatInterval {
             for listener in pointee.listeners {
-                acceptAll(listener)
+                serve(listener)
                 close(listener)
             }
             pointee.listeners = []
         }
-        let isEmpty = pointee.counters.connections == 0 && pointee.firstTunnel == nil && pointee.listeners.isEmpty
+        let isEmpty =
+            pointee.counters.connections == 0 && pointee.firstTunnel == nil && pointee.listeners.isEmpty
+            && pointee.names.isIdle
         guard isEmpty, !pointee.isDrainReported else { return }
         pointee.isDrainReported = true
         pointee.reports.append(.drained(loop: pointee.index))
@@ -198,6 +200,7 @@ extension UnsafeMutablePointer<LoopState> {
             if !stream.isDead { stream.end(reason, resets: true) }
         }
         while let end = pointee.firstRelayEnd { end.endBoth(reason) }
+        endNames(reason)
         while let tunnel = pointee.firstTunnel {
             if tunnel.isOpen {
                 if !tunnel.pointee.flags.contains(.drained) {

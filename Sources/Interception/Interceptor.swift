@@ -35,7 +35,6 @@ package final class Interceptor {
         package var fencesAllEgress = false
         package var ports = MeshSockets.Ports()
         package var inboundPort: UInt16 = 15006
-        package var dnsPort: UInt16 = 15053
         /// Without a beat for so long, a listener is none (restart grace included).
         package var beatStaleMilliseconds: UInt64 = 5_000
         package var handoversPerWorkloadMax: UInt16 = 4_096
@@ -240,7 +239,7 @@ package final class Interceptor {
         settings.outbound_port_be = configuration.ports.outbound.bigEndian
         settings.inbound_port_be = configuration.inboundPort.bigEndian
         settings.tunnel_port_be = configuration.ports.tunnel.bigEndian
-        settings.dns_port_be = configuration.dnsPort.bigEndian
+        settings.dns_port_be = configuration.ports.names.bigEndian
         settings.root_level = UInt32(cgroups.root.split(separator: "/").count)
         return settings
     }

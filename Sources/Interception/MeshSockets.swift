@@ -1,3 +1,4 @@
+import CMeshABI
 import Glibc
 package import LinuxIO
 package import MeshModel
@@ -10,8 +11,10 @@ package final class MeshSockets {
     package struct Ports: Equatable, Sendable {
         package var outbound: UInt16 = 15001
         package var tunnel: UInt16 = 15008
+        /// The first of `MESH_RESOLVERS_MAX`; 0: DNS is left alone.
+        package var names: UInt16 = MeshPort.dns
         /// All of the mesh's, kept from autobind.
-        package var reserved: [UInt16] = [15001, 15006, 15008, 15020, 15021, 15053]
+        package var reserved: [UInt16] = [15001, 15006, 15008, 15020, 15021] + MeshPort.names
 
         package init() {}
     }
@@ -127,7 +130,7 @@ package final class MeshSockets {
 
     /// The proxy asks for dial sockets.
     package func need(_ pool: DialPool, count: UInt32) {
-        guard wantedPools().contains(pool) else {
+        guard isKnown(pool) else {
             if !namespaces.ids.contains(pool.networkNamespace) {
                 channel?.send(.networkNamespaceGone(pool.networkNamespace))
             }
@@ -163,12 +166,21 @@ package final class MeshSockets {
         return all.map { SocketAddress($0, ports.outbound) }
     }
 
+    /// One for each resolver that a socket may be asking: addresses, and for IPv6, which has one on loopback, ports.
+    private func namesTargets(_ id: NetworkNamespaceID) -> [SocketAddress] {
+        guard ports.names != 0 else { return [] }
+        let ports6 = withoutIPv6.contains(id) ? [] : (0..<UInt16(MESH_RESOLVERS_MAX)).map { ports.names + $0 }
+        return Self.captureAddresses4.map { SocketAddress($0, ports.names) }
+            + ports6.map { SocketAddress(Self.captureAddress6, $0) }
+    }
+
     private func reconcile() {
         guard let channel, channel.isOpen else { return }
         var keys: Set<ListenerKey> = []
         for id in wanted.namespaces.keys.sorted(by: { $0.rawValue < $1.rawValue }) {
             prepare(id)
             for target in captureTargets(id) { makeListeners(.outbound, id, target, &keys) }
+            for target in namesTargets(id) { makeListeners(.names, id, target, &keys) }
         }
         for address in wanted.tunnelAddresses.sorted() {
             prepare(.node)
@@ -179,7 +191,8 @@ package final class MeshSockets {
             listeners[key] = nil
         }
         for pool in wantedPools() where filled.insert(pool).inserted {
-            let usual = pool.networkNamespace == .node ? Self.nodePoolSockets : Self.smallPoolSockets
+            let isBusy = pool.networkNamespace == .node && pool.purpose != .namesDatagram
+            let usual = isBusy ? Self.nodePoolSockets : Self.smallPoolSockets
             outstanding[pool] = min(usual, max(Self.smallPoolSockets, descriptorsMax / Self.poolShare))
         }
         fillPools()
@@ -211,12 +224,13 @@ package final class MeshSockets {
         let subject = Subject.listening(id, address)
         do throws(IOError) {
             let namespace = try namespaces.open(id)
-            let made = try maker.listeners(on: address, in: namespace, id: id, count: UInt16(missing.count))
+            let made = try maker.listeners(
+                on: address, isDatagram: kind == .names, in: namespace, id: id, count: UInt16(missing.count))
             guard made.cookie == namespaces.cookie(of: id) else { return }
             failures[subject] = nil
             deliver(made, missing)
         } catch {
-            if !address.address.isIPv4, kind == .outbound,
+            if !address.address.isIPv4, kind != .tunnel,
                 error.code == EADDRNOTAVAIL || error.code == EAFNOSUPPORT
             {
                 withoutIPv6.insert(id)
@@ -248,9 +262,20 @@ package final class MeshSockets {
                 pools.insert(DialPool(purpose: purpose, networkNamespace: id, isIPv6: isIPv6))
             }
         }
-        for (id, families) in wanted.namespaces { add(.application, id, families) }
+        for (id, families) in wanted.namespaces {
+            add(.application, id, families)
+            if ports.names != 0 { add(.namesDatagram, id, .ipv4) }
+        }
         add(.tunnel, .node, wanted.tunnelFamilies)
         return pools
+    }
+
+    /// What the proxy may ask for: sockets for names also of kinds that are rare, so that none wait in advance.
+    private func isKnown(_ pool: DialPool) -> Bool {
+        switch pool.purpose {
+        case .application, .tunnel: wantedPools().contains(pool)
+        case .namesDatagram, .namesStream: ports.names != 0 && wanted.namespaces[pool.networkNamespace] != nil
+        }
     }
 
     private func fillPools() {

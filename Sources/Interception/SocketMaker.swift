@@ -68,9 +68,10 @@ package final class SocketMaker {
     }
 
     package func listeners(
-        on address: SocketAddress, in namespace: borrowing NetworkNamespace, id: NetworkNamespaceID, count: UInt16
+        on address: SocketAddress, isDatagram: Bool = false, in namespace: borrowing NetworkNamespace,
+        id: NetworkNamespaceID, count: UInt16
     ) throws(IOError) -> Made {
-        try ask(.listeners(address, namespace: id, count: count), in: namespace)
+        try ask(.listeners(address, isDatagram: isDatagram, namespace: id, count: count), in: namespace)
     }
 
     package func dialSockets(
@@ -80,10 +81,13 @@ package final class SocketMaker {
             switch pool.purpose {
             case .application: mesh_purpose_kind.MESH_PURPOSE_APPLICATION.rawValue
             case .tunnel: mesh_purpose_kind.MESH_PURPOSE_TUNNEL.rawValue
+            case .namesDatagram, .namesStream: mesh_purpose_kind.MESH_PURPOSE_NAMES.rawValue
             }
         let count = min(count, SocketRequest.socketsMax)
         return try ask(
-            .dialSockets(purpose: purpose, isIPv6: pool.isIPv6, namespace: pool.networkNamespace, count: count),
+            .dialSockets(
+                purpose: purpose, isDatagram: pool.purpose == .namesDatagram, isIPv6: pool.isIPv6,
+                namespace: pool.networkNamespace, count: count),
             in: namespace)
     }
 

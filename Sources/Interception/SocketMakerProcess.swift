@@ -57,17 +57,17 @@ package enum SocketMakerProcess {
         switch request {
         case .prepare(let ports):
             try prepare(ports)
-        case .listeners(let address, let namespace, let count):
+        case .listeners(let address, let isDatagram, let namespace, let count):
             for _ in 0..<count {
-                let socket = try tcpSocket(isIPv6: !address.address.isIPv4)
+                let socket = try makeSocket(isDatagram: isDatagram, isIPv6: !address.address.isIPv4)
                 // Before listen: own_listeners must know at TCP_LISTEN that this is the mesh's.
                 if marksPurpose { try mark(socket, mesh_purpose_kind.MESH_PURPOSE_LISTENER.rawValue, namespace) }
-                try listen(socket, address)
+                try listen(socket, address, isDatagram: isDatagram)
                 sockets.append(socket)
             }
-        case .dialSockets(let purpose, let isIPv6, let namespace, let count):
+        case .dialSockets(let purpose, let isDatagram, let isIPv6, let namespace, let count):
             for _ in 0..<count {
-                let socket = try tcpSocket(isIPv6: isIPv6)
+                let socket = try makeSocket(isDatagram: isDatagram, isIPv6: isIPv6)
                 if marksPurpose { try mark(socket, purpose, namespace) }
                 sockets.append(socket)
             }
@@ -75,8 +75,8 @@ package enum SocketMakerProcess {
         return sockets
     }
 
-    private static func tcpSocket(isIPv6: Bool) throws(IOError) -> FileDescriptor {
-        let number = clinux_tcp_socket(isIPv6 ? 1 : 0)
+    private static func makeSocket(isDatagram: Bool, isIPv6: Bool) throws(IOError) -> FileDescriptor {
+        let number = isDatagram ? clinux_udp_socket(isIPv6 ? 1 : 0) : clinux_tcp_socket(isIPv6 ? 1 : 0)
         guard number >= 0 else { throw .last("socket") }
         return FileDescriptor(owning: number)
     }
@@ -91,12 +91,15 @@ package enum SocketMakerProcess {
         }
     }
 
-    private static func listen(_ socket: borrowing FileDescriptor, _ address: SocketAddress) throws(IOError) {
+    private static func listen(
+        _ socket: borrowing FileDescriptor, _ address: SocketAddress, isDatagram: Bool
+    ) throws(IOError) {
         let isIPv4 = address.address.isIPv4
         var bytes = withUnsafeBytes(of: address.address.high.bigEndian) { Array($0) }
         bytes += withUnsafeBytes(of: address.address.low.bigEndian) { Array($0) }
         if isIPv4 { bytes.removeFirst(12) }
-        guard clinux_listen_tcp(socket.number, isIPv4 ? 0 : 1, bytes, address.port, backlog) == 0 else {
+        let backlog = isDatagram ? 0 : backlog
+        guard clinux_listen(socket.number, isIPv4 ? 0 : 1, bytes, address.port, backlog) == 0 else {
             throw .last("bind")
         }
     }

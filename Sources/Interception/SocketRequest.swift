@@ -5,9 +5,9 @@ enum SocketRequest: Equatable, Sendable {
     /// Makes the namespace fit for the mesh: reserves the ports against autobind and brings loopback up.
     case prepare(reservedPorts: [UInt16])
     /// `count` listeners on one address, each for a loop of its own.
-    case listeners(SocketAddress, namespace: NetworkNamespaceID, count: UInt16)
+    case listeners(SocketAddress, isDatagram: Bool, namespace: NetworkNamespaceID, count: UInt16)
     /// `count` unconnected sockets.
-    case dialSockets(purpose: UInt32, isIPv6: Bool, namespace: NetworkNamespaceID, count: UInt16)
+    case dialSockets(purpose: UInt32, isDatagram: Bool, isIPv6: Bool, namespace: NetworkNamespaceID, count: UInt16)
 
     /// As many descriptors as fit a message.
     static let socketsMax: UInt16 = 128
@@ -19,14 +19,14 @@ enum SocketRequest: Equatable, Sendable {
     var summary: String {
         switch self {
         case .prepare: "loopback and reserved ports"
-        case .listeners(let address, _, _): "listener on \(address)"
-        case .dialSockets(_, let isIPv6, let namespace, _):
+        case .listeners(let address, _, _, _): "listener on \(address)"
+        case .dialSockets(_, _, let isIPv6, let namespace, _):
             "dial socket (IPv\(isIPv6 ? 6 : 4), network namespace \(namespace.rawValue))"
         }
     }
 
-    // Fixed layout, host byte order: both ends are forks of one binary on one machine. kind, family, count, namespace,
-    // address, port, purpose, then ports.
+    // Fixed layout, host byte order: both ends are forks of one binary on one machine. kind, family and type, count,
+    // namespace, address, port, purpose, then ports.
     func encode() -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: Self.size)
         bytes.withUnsafeMutableBytes { raw in
@@ -37,16 +37,17 @@ enum SocketRequest: Equatable, Sendable {
                 for (index, port) in ports.prefix(Self.portsMax).enumerated() {
                     raw.storeBytes(of: port, toByteOffset: 32 + 2 * index, as: UInt16.self)
                 }
-            case .listeners(let address, let namespace, let count):
+            case .listeners(let address, let isDatagram, let namespace, let count):
                 raw.storeBytes(of: 2, toByteOffset: 0, as: UInt8.self)
+                raw.storeBytes(of: isDatagram ? 2 : 0, toByteOffset: 1, as: UInt8.self)
                 raw.storeBytes(of: count, toByteOffset: 2, as: UInt16.self)
                 raw.storeBytes(of: namespace.rawValue, toByteOffset: 4, as: UInt32.self)
                 raw.storeBytes(of: address.address.high, toByteOffset: 8, as: UInt64.self)
                 raw.storeBytes(of: address.address.low, toByteOffset: 16, as: UInt64.self)
                 raw.storeBytes(of: address.port, toByteOffset: 24, as: UInt16.self)
-            case .dialSockets(let purpose, let isIPv6, let namespace, let count):
+            case .dialSockets(let purpose, let isDatagram, let isIPv6, let namespace, let count):
                 raw.storeBytes(of: 3, toByteOffset: 0, as: UInt8.self)
-                raw.storeBytes(of: isIPv6 ? 1 : 0, toByteOffset: 1, as: UInt8.self)
+                raw.storeBytes(of: (isIPv6 ? 1 : 0) | (isDatagram ? 2 : 0), toByteOffset: 1, as: UInt8.self)
                 raw.storeBytes(of: count, toByteOffset: 2, as: UInt16.self)
                 raw.storeBytes(of: namespace.rawValue, toByteOffset: 4, as: UInt32.self)
                 raw.storeBytes(of: purpose, toByteOffset: 28, as: UInt32.self)
@@ -69,12 +70,12 @@ enum SocketRequest: Equatable, Sendable {
             let address = IPAddress(
                 high: raw.load(fromByteOffset: 8, as: UInt64.self), low: raw.load(fromByteOffset: 16, as: UInt64.self))
             self = .listeners(
-                SocketAddress(address, raw.load(fromByteOffset: 24, as: UInt16.self)), namespace: namespace,
-                count: count)
+                SocketAddress(address, raw.load(fromByteOffset: 24, as: UInt16.self)), isDatagram: raw[1] & 2 != 0,
+                namespace: namespace, count: count)
         case 3 where (1...Self.socketsMax).contains(count):
             self = .dialSockets(
-                purpose: raw.load(fromByteOffset: 28, as: UInt32.self), isIPv6: raw[1] != 0, namespace: namespace,
-                count: count)
+                purpose: raw.load(fromByteOffset: 28, as: UInt32.self), isDatagram: raw[1] & 2 != 0,
+                isIPv6: raw[1] & 1 != 0, namespace: namespace, count: count)
         default: return nil
         }
     }

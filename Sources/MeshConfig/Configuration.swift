@@ -28,6 +28,11 @@ package struct Configuration: Equatable, Sendable {
         package var group = ""
     }
 
+    package struct Names: Equatable, Sendable {
+        /// Empty: DNS is left alone.
+        package var domain = ""
+    }
+
     package struct Proxy: Equatable, Sendable {
         package var user = ""
         package var launch = ProxyLaunch.process
@@ -75,6 +80,7 @@ package struct Configuration: Equatable, Sendable {
     package var metricsAddress: SocketAddress?
     package var readinessAddress: SocketAddress?
     package var tunnelPort: UInt16 = 0
+    package var names = Names()
     package var proxy = Proxy()
     package var capture = Capture()
     package var failureMode = FailureMode.closed

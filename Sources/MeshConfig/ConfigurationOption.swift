@@ -88,6 +88,10 @@ struct ConfigurationOption: Sendable {
             "tunnel.port", .integer(1...65_535), .value("15008"),
             "Port of the tunnels, here and on every peer node. All nodes need the same."
         ) { $0.tunnelPort = UInt16(truncatingIfNeeded: $1.number) },
+        .init(
+            "names.domain", .domain, .value("mesh.internal"),
+            "Services are `<service>.<namespace>.svc.<names.domain>` for workloads that ask DNS; `none` leaves DNS alone."
+        ) { $0.names.domain = $1.text },
     ]
 
     private static let proxy: [ConfigurationOption] = [

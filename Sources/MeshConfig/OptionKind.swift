@@ -1,3 +1,4 @@
+import DNSMessages
 import MeshModel
 
 /// A value of an option, already checked.
@@ -31,6 +32,8 @@ enum OptionKind: Sendable {
     /// A name, or nothing.
     case networkName
     case trustDomain
+    /// A DNS domain; nothing for `none`.
+    case domain
     case path
     /// A path that fits a Unix socket's address.
     case socketPath
@@ -50,6 +53,7 @@ enum OptionKind: Sendable {
         case .name: NameRules.expectation
         case .networkName: "\(NameRules.expectation), or \"\""
         case .trustDomain: "lower-case letters, digits, `.`, `-` and `_`, at most \(Principal.trustDomainLengthMax)"
+        case .domain: "a DNS domain (`mesh.internal`) of at most \(MeshDomain.lengthMax) characters, or `none`"
         case .path: "an absolute path"
         case .socketPath: "an absolute path of at most \(Self.socketPathLengthMax) bytes"
         case .choice(let choices): choices.map { "`\($0)`" }.joined(separator: " or ")
@@ -76,6 +80,7 @@ enum OptionKind: Sendable {
         case .name: NameRules.isName(text) ? .text(text) : nil
         case .networkName: text.isEmpty || NameRules.isName(text) ? .text(text) : nil
         case .trustDomain: Principal.isTrustDomain(text) ? .text(text) : nil
+        case .domain: text == "none" ? .text("") : MeshDomain(text).map { .text($0.text) }
         case .path: Self.isPath(text, lengthMax: Self.pathLengthMax) ? .text(text) : nil
         case .socketPath: Self.isPath(text, lengthMax: Self.socketPathLengthMax) ? .text(text) : nil
         case .choice(let choices): choices.contains(text) ? .text(text) : nil

@@ -67,6 +67,9 @@ package struct ProxySettings: Equatable, Sendable {
     package var tunnelPort: UInt16 = 15008
     package var node: String = ""
     package var trustDomain: String = ""
+    /// Whose names the proxy answers itself; empty: DNS is left alone.
+    package var meshDomain: String = ""
+    package var namesTimeToLiveSeconds: UInt32 = 5
 
     package init() {}
 }
@@ -90,6 +93,8 @@ package struct ListenerDescription: Equatable, Sendable {
         case outbound = 1
         /// Tunnels of peer nodes, on the node's addresses.
         case tunnel = 2
+        /// DNS queries of workloads by UDP, on loopback.
+        case names = 4
     }
 
     package var id: UInt32
@@ -115,6 +120,9 @@ package struct DialPool: Hashable, Sendable {
     package enum Purpose: UInt8, Sendable {
         case application = 2
         case tunnel = 3
+        /// To resolvers that workloads asked, by UDP and by TCP.
+        case namesDatagram = 4
+        case namesStream = 5
     }
 
     package var purpose: Purpose
@@ -315,6 +323,8 @@ package struct ProxyCounters: Equatable, Sendable {
     package var isOverloaded: Bool = false
     /// Records that did not fit the queue to meshd.
     package var recordsLost: UInt64 = 0
+    package var namesAnswered: UInt64 = 0
+    package var namesForwarded: UInt64 = 0
 
     package init() {}
 }

@@ -86,6 +86,8 @@ extension WireWriter {
         number(value.bytesFromTunnels)
         flag(value.isOverloaded)
         number(value.recordsLost)
+        number(value.namesAnswered)
+        number(value.namesForwarded)
     }
 }
 
@@ -164,6 +166,8 @@ extension WireReader {
         value.bytesFromTunnels = try number("bytes from tunnels")
         value.isOverloaded = try flag("overloaded")
         value.recordsLost = try number("records lost")
+        value.namesAnswered = try number("names answered")
+        value.namesForwarded = try number("names forwarded")
         return value
     }
 }

@@ -96,6 +96,8 @@ extension WireWriter {
         number(value.tunnelPort)
         text(value.node)
         text(value.trustDomain)
+        text(value.meshDomain)
+        number(value.namesTimeToLiveSeconds)
     }
 }
 
@@ -118,6 +120,8 @@ extension WireReader {
         value.tunnelPort = try number("tunnel port")
         value.node = try text("node")
         value.trustDomain = try text("trust domain")
+        value.meshDomain = try text("mesh domain")
+        value.namesTimeToLiveSeconds = try number("time to live")
         return value
     }
 }

@@ -54,6 +54,7 @@ struct ConfigurationFile {
             result.failureOpen = configuration.failureMode == .open
             result.fencesAllEgress = configuration.egressFence == .always
             result.ports.tunnel = configuration.tunnelPort
+            if configuration.names.domain.isEmpty { result.ports.names = 0 }
             result.beatStaleMilliseconds = UInt64(configuration.capture.restartGraceMilliseconds)
             result.handoversPerWorkloadMax = configuration.capture.handoversPerWorkloadMax
             return result

@@ -21,6 +21,9 @@ extension ConfigurationFile {
         settings.tunnelPort = configuration.tunnelPort
         settings.node = configuration.node
         settings.trustDomain = configuration.trustDomain
+        settings.meshDomain = configuration.names.domain
+        // A name is not kept longer than what stands behind it is served.
+        settings.namesTimeToLiveSeconds = min(5, proxy.drainTimeoutMilliseconds / 1_000)
         return settings
     }
 }

@@ -49,6 +49,9 @@ final class TestMesh: @unchecked Sendable {
 
     func tunnelAddress(_ node: String) -> IPAddress { loopback(node == "a" ? 1 : 2) }
 
+    /// Where tests have their resolvers.
+    var resolver: SocketAddress { SocketAddress(loopback(6), 53) }
+
     private func loopback(_ host: UInt32) -> IPAddress {
         IPAddress(ipv4: 0x7f80_0000 | (network & 0xffff) << 4 | host)
     }
@@ -118,6 +121,10 @@ final class TestMesh: @unchecked Sendable {
                     resource: ResourceName(namespace: "shop", name: name), workload: instance(name),
                     networkNamespace: .node, cgroupID: UInt64(instance(name).rawValue)))
         }
+        resources.services.append(
+            ServiceResource(
+                name: "web", namespace: "shop", virtualAddresses: [IPAddress(ipv4: 0x0a60_000a)],
+                ports: [ServiceResource.Port(80, targetPort: 8_080)], selector: ["app": "web"]))
         return try builder.build(resources, instances: instances)
     }
 

@@ -27,6 +27,7 @@ final class TestNode: @unchecked Sendable {
     private struct Orders {
         var messages: [(SupervisorMessage, Int32)] = []
         var captured: [UInt16: mesh_socket] = [:]
+        var questions: [UInt16: mesh_question] = [:]
         var presented: [mesh_present] = []
         var beats: [UInt32] = []
         var isStopped = false
@@ -39,6 +40,8 @@ final class TestNode: @unchecked Sendable {
     let address: IPAddress
     /// Of its capture listeners, one for each loop.
     let outbound: [SocketAddress]
+    /// Of its names listener.
+    let names: SocketAddress
     private let seen = Mutex(Seen())
     private let orders = Mutex(Orders())
     private let controlPath: String
@@ -62,6 +65,9 @@ final class TestNode: @unchecked Sendable {
         let captures = (0..<settings.loops).map { _ in TestSocket() }
         for capture in captures { try capture.listen(SocketAddress(IPAddress(ipv4: 0x7f00_0001), 0)) }
         outbound = captures.map(\.local)
+        let asked = TestSocket.datagram()
+        try asked.bind(SocketAddress(IPAddress(ipv4: 0x7f00_0001), 0))
+        names = asked.local
         let tunnel = TestSocket()
         try tunnel.listen(SocketAddress(address, mesh.tunnelPort))
         var settings = settings
@@ -85,6 +91,9 @@ final class TestNode: @unchecked Sendable {
                 loop: UInt16(loop))
             order(.listener(description), dup(capture.descriptor))
         }
+        let description = ListenerDescription(
+            id: 99, kind: .names, networkNamespace: .node, address: names, loop: 0)
+        order(.listener(description), dup(asked.descriptor))
         let box = SocketBox(listener)
         threads.append(TestThread { [self] in supervise(box) })
         if let executable {
@@ -151,6 +160,19 @@ final class TestNode: @unchecked Sendable {
         return socket
     }
 
+    /// A UDP socket of the workload that asks `resolver`, as the kernel side would bring it.
+    func asker(as workload: String = "client", of resolver: SocketAddress) throws -> TestSocket {
+        let socket = TestSocket.datagram()
+        try socket.bind(SocketAddress(IPAddress(ipv4: 0x7f00_0001), 0))
+        var question = mesh_question()
+        question.workload = mesh.instance(workload).rawValue
+        question.resolver = resolver.meshEndpoint
+        let port = socket.local.port
+        orders.withLock { $0.questions[port] = question }
+        try socket.connect(names)
+        return socket
+    }
+
     func report() -> (tunnels: [TunnelStatus], counters: ProxyCounters) {
         seen.withLock { $0.counters = nil }
         order(.report)
@@ -195,6 +217,9 @@ final class TestNode: @unchecked Sendable {
             beat: { [self] _, state in
                 orders.withLock { $0.beats.append(state.rawValue) }
                 return 0
+            },
+            question: { [self] _, client, _ in
+                orders.withLock { $0.questions[UInt16(bigEndian: client.port_be)] }
             })
         do {
             let proxy = try Proxy(controlPath: controlPath, kernel: kernel, isConfined: false)
@@ -285,7 +310,8 @@ final class TestNode: @unchecked Sendable {
             let step = min(left, 64)
             for _ in 0..<step {
                 let family = pool.isIPv6 ? AF_INET6 : AF_INET
-                let descriptor = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+                let type = pool.purpose == .namesDatagram ? SOCK_DGRAM : SOCK_STREAM
+                let descriptor = socket(family, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)
                 // IP_BIND_ADDRESS_NO_PORT: the tunnel comes from the node's address.
                 _ = clinux_tcp_set_option(descriptor, Int32(IPPROTO_IP), 24, 1)
                 if pool.purpose == .tunnel, !pool.isIPv6 {

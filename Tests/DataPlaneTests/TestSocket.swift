@@ -23,6 +23,10 @@ final class TestSocket: @unchecked Sendable {
         self.init(owning: socket(family, Int32(SOCK_STREAM.rawValue), 0), timeoutSeconds: timeoutSeconds)
     }
 
+    static func datagram(timeoutSeconds: Int = 10) -> TestSocket {
+        TestSocket(owning: socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0), timeoutSeconds: timeoutSeconds)
+    }
+
     deinit { close() }
 
     func close() {

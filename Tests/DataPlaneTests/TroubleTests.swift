@@ -134,7 +134,7 @@ import Testing
         a.dropConnection()
         try a.wait("second hello") { $0.hellos.count == 2 }
         let hello = a.seenNow.hellos[1]
-        #expect(hello.listeners.map(\.id) == [1, 2])
+        #expect(hello.listeners.map(\.id) == [1, 2, 99])
         #expect(hello.principals.contains(mesh.principal("client")))
         #expect(hello.connections == 1)
         try client.send("x")

@@ -21,11 +21,12 @@ import Testing
         #expect(node.kernel.settings.root_level == 1)
         let cookie = try NetworkNamespace.cookieOfCallingThread()
         #expect(node.kernel.listeners[mesh_listeners_key(netns_cookie: cookie, family: 2, pad: 0)]?.count == 4)
-        // Four IPv4 listeners, one IPv6, one for tunnels; 64 dial sockets of each node pool in use.
+        // Four IPv4 listeners, one IPv6, one for tunnels, eight for names; 64 dial sockets of each node pool in use, and
+        // four for names.
         let counters = try #require(try node.counters())
         // Listeners are looked for where the workload is, once.
         #expect(node.kernel.listenerScans == 1)
-        #expect(counters.handshakesTotal == 6 && counters.tunnels == 6 + 64 + 64)
+        #expect(counters.handshakesTotal == 14 && counters.tunnels == 14 + 64 + 64 + 4)
     }
 
     @Test func newCgroupsAreFoundByTheirEventAndForgottenWhenRemoved() throws {
@@ -60,12 +61,12 @@ import Testing
         let key = mesh_listeners_key(netns_cookie: cookie, family: 2, pad: 0)
         #expect(try node.run { node.kernel.listeners[key]?.count == 4 })
         let first = try #require(node.state(of: "/w/own")?.workload)
-        #expect(try node.run { (try node.counters()?.handshakesTotal ?? 0) >= 11 })
+        #expect(try node.run { (try node.counters()?.handshakesTotal ?? 0) >= 27 })
         // The name goes first, then the process: nobody but the mesh's sockets is left.
         try command("/usr/sbin/ip", "netns", "del", named.name)
         kill(process, SIGKILL)
         #expect(try node.run(until: { node.kernel.listeners[key] == nil }, milliseconds: 1_000))
-        #expect(try node.run { (try node.counters()?.handshakesTotal ?? 99) <= 6 })
+        #expect(try node.run { (try node.counters()?.handshakesTotal ?? 99) <= 14 })
         // What starts there next is another workload.
         #expect(try node.run { node.state(of: "/w/own").map { $0.workload != first && $0.state == 2 } ?? false })
     }
@@ -159,7 +160,7 @@ import Testing
         #expect(node.kernel.cgroups.journal.isEmpty && node.state(of: "/w/web")?.workload == workload)
         #expect(node.interceptor?.proxyPID == pid)
         let counters = try #require(try node.counters())
-        #expect(counters.handshakesTotal == 6 && counters.tunnels == held)
+        #expect(counters.handshakesTotal == 14 && counters.tunnels == held)
     }
 
     @Test func aKilledProxyGetsEverythingAgain() throws {
@@ -171,7 +172,7 @@ import Testing
         kill(pid, SIGKILL)
         #expect(try node.run(until: { node.hellos == 2 }, milliseconds: 2_000))
         let counters = try #require(try node.counters())
-        #expect(counters.handshakesTotal == 6 && counters.tunnels == 134)
+        #expect(counters.handshakesTotal == 14 && counters.tunnels == 146)
         #expect(node.state(of: "/w/web")?.state == 2)
     }
 

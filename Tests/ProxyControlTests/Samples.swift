@@ -83,6 +83,8 @@ enum Samples {
         settings.tunnelPort = 21
         settings.node = "a"
         settings.trustDomain = "culvert.example"
+        settings.meshDomain = "mesh.internal"
+        settings.namesTimeToLiveSeconds = 4
         return settings
     }
 
@@ -102,6 +104,8 @@ enum Samples {
         counters.bytesFromTunnels = 11
         counters.isOverloaded = true
         counters.recordsLost = 12
+        counters.namesAnswered = 13
+        counters.namesForwarded = 14
         return counters
     }
 }
