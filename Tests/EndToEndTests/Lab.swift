@@ -55,7 +55,10 @@ enum Lab {
 
     private static func line(_ node: String, _ workload: String, _ command: String) -> String {
         _ = environment
-        return "exec \(tool) exec \(node) --workload \(workload) -- \(command)"
+        // With names by DNS where the command begins with `--dns`.
+        let isByDNS = command.hasPrefix("--dns ")
+        let rest = isByDNS ? String(command.dropFirst(6)) : command
+        return "exec \(tool) exec \(node) --workload \(workload) \(isByDNS ? "--dns " : "")-- \(rest)"
     }
 
     @discardableResult

@@ -9,6 +9,7 @@
 . "$ROOT/tools/lib/lab_network.sh"
 . "$ROOT/tools/lib/lab_resources.sh"
 . "$ROOT/tools/lib/lab_applications.sh"
+. "$ROOT/tools/lib/lab_resolver.sh"
 PROCESSES_DIRECTORY=$LAB_STATE/processes
 
 # lab_up MESH(yes|no) IP(any|6) BUILD(release|debug): a fresh lab, unless exactly this one is up and answers.
@@ -29,6 +30,7 @@ lab_up() {
     lab_network_make
     lab_hosts_write
     lab_bpffs_mount
+    lab_resolvers_start
     lab_nginx_start web b w1
     lab_nginx_start inner-web b w3
     lab_is_plain || lab_mesh_start

@@ -2,9 +2,10 @@
 # Running things as workloads of the lab: in the workload's cgroup and network namespace, with the lab's names.
 
 # lab_run NODE WORKLOAD COMMAND…: becomes the command (exec), so exit code, signals and standard streams are its own.
-# The workload `none` is the node's network namespace outside the node's cgroups: not meshed.
+# The workload `none` is the node's network namespace outside the node's cgroups: not meshed. With LAB_DNS=yes names are
+# not in /etc/hosts: they are asked of the node's resolver.
 lab_run() {
-    local node=$1 workload=$2 cgroup netns
+    local node=$1 workload=$2 cgroup netns hosts=$LAB_STATE/hosts
     shift 2
     if [ "$workload" = none ]; then
         cgroup=$(lab_cgroup_root)/tools
@@ -16,10 +17,12 @@ lab_run() {
     if [ ! -d "$cgroup" ] || [ ! -e "/run/netns/$netns" ]; then
         die "no workload $workload on node $node: is the lab up?"
     fi
+    [ "${LAB_DNS:-}" != yes ] || hosts=$LAB_STATE/hosts-local
     # The network namespace first: what is in a workload's cgroup never was in another one.
     exec nsenter --net="/run/netns/$netns" -- unshare --mount --propagation private -- \
-        sh -c 'mount --bind "$1" /etc/hosts && echo $$ >"$2/cgroup.procs" && shift 2 && exec "$@"' \
-        sh "$LAB_STATE/hosts" "$cgroup" "$@"
+        sh -c 'mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf && echo $$ >"$3/cgroup.procs" &&
+            shift 3 && exec "$@"' \
+        sh "$hosts" "$(lab_resolv_conf "$node" "$workload")" "$cgroup" "$@"
 }
 
 # lab_in: lab_run in a subshell, for scripts that go on afterwards.

@@ -99,6 +99,7 @@ lab_hosts_write() {
         done <<<"$LAB_SERVICES"
         for node in $LAB_NODES; do lab_hosts_entry "node-$node" "$(lab_address4 "$node")" "$(lab_address6 "$node")"; done
     } >"$LAB_STATE/hosts"
+    printf '127.0.0.1 localhost\n::1 localhost\n' >"$LAB_STATE/hosts-local"
 }
 
 lab_hosts_entry() {
