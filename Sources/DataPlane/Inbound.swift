@@ -105,15 +105,21 @@ extension UnsafeMutablePointer<Tunnel> {
         guard let destination = snapshot.destination(of: request, principal: pointee.key.server) else {
             return refuse(.MESH_REASON_NO_ENDPOINTS, streamID, endsStream, request)
         }
+        let presented = presentedClient(
+            claimed: request.forwarded?.client, peer: PeerAddress(pointee.peer),
+            client: TunnelPeer(principal: pointee.key.client, node: pointee.key.node), destination: destination.address,
+            snapshot)
         let facts = ConnectionFacts(
-            clientPrincipal: pointee.key.client, clientNode: pointee.key.node, destination: destination.address,
-            channel: .tunnel(serverPrincipal: pointee.key.server), tunnelPort: loop.pointee.settings.tunnelPort)
+            clientPrincipal: pointee.key.client, clientNode: pointee.key.node, source: presented,
+            destination: destination.address, channel: .tunnel(serverPrincipal: pointee.key.server),
+            tunnelPort: loop.pointee.settings.tunnelPort)
         switch authorize(facts, snapshot) {
         case .denied(let denial):
-            refuse(denial.reason, streamID, endsStream, request)
+            guard denial.reason == .MESH_REASON_POLICY_DENIED else {
+                return refuse(denial.reason, streamID, endsStream, request)
+            }
+            denyByPolicy(denial.rule, facts, streamID, endsStream, snapshot)
         case .allowed(let permit):
-            let presented = presentedClient(
-                claimed: request.forwarded?.client, peer: PeerAddress(pointee.peer), permit: permit, snapshot)
             openInbound(permit, presented, destination.service, streamID, endsStream, snapshot)
         }
     }
@@ -129,7 +135,8 @@ extension UnsafeMutablePointer<Tunnel> {
         var record = record(permit.destination, permit.destinationWorkload, id: stream.pointee.connectionID)
         record.source = presented
         record.service = service
-        record.policyGeneration = permit.policyGeneration
+        record.decide(permit, snapshot, loop)
+        stream.pointee.live = LiveConnection(permit, source: presented.address)
         stream.pointee.id = streamID
         stream.pointee.tunnel = self
         stream.pointee.workload = permit.destinationWorkload
@@ -153,10 +160,31 @@ extension UnsafeMutablePointer<Tunnel> {
         answerRefusal(reason, streamID, endsStream, request.authority.description)
     }
 
+    /// A connection like any other, only that it was not let in: it is told with both its ends.
+    private func denyByPolicy(
+        _ rule: DecidingRule, _ facts: ConnectionFacts, _ streamID: UInt32, _ endsStream: Bool, _ snapshot: Snapshot
+    ) {
+        let loop = pointee.loop
+        let workload = snapshot.localEndpoint(principal: pointee.key.server, destination: facts.destination) ?? .none
+        var record = record(facts.destination, workload, id: loop.takeConnectionID())
+        record.source = facts.source
+        record.isAllowed = false
+        record.reason = .MESH_REASON_POLICY_DENIED
+        record.policyGeneration = snapshot.policyGeneration
+        record.decidedBy = loop.name(rule, snapshot)
+        loop.pointee.reports.append(.opened(record))
+        pointee.limits.streamEnded()
+        answer(.MESH_REASON_POLICY_DENIED, streamID, endsStream)
+    }
+
     private func answerRefusal(_ reason: Reason, _ streamID: UInt32, _ endsStream: Bool, _ authority: String) {
+        refusePeer(reason, subject: authority)
+        answer(reason, streamID, endsStream)
+    }
+
+    private func answer(_ reason: Reason, _ streamID: UInt32, _ endsStream: Bool) {
         let loop = pointee.loop
         loop.pointee.counters.count(reason)
-        refusePeer(reason, subject: authority)
         queueResponse(ConnectResponse.status(for: reason), streamID, endsStream: true)
         // Nobody wants the rest of the request (RFC 9113 section 8.1).
         if !endsStream { queueReset(streamID, .noError) }

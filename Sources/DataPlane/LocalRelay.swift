@@ -47,6 +47,8 @@ struct RelayEnd {
     /// Read from this socket and written to the other.
     var bytes: UInt64 = 0
     var workload: WorkloadID
+    /// Client's end: what its verdict depends on.
+    var live = LiveConnection()
     var listPrevious: RelayEndPointer?
     var listNext: RelayEndPointer?
 }
@@ -61,13 +63,17 @@ extension UnsafeMutablePointer<LoopState> {
         var record = record
         record.direction = .local
         let facts = ConnectionFacts(
-            clientPrincipal: record.sourcePrincipal, clientNode: snapshot.localNode, destination: address,
-            channel: .sameNode(destinationWorkload: destination), tunnelPort: pointee.settings.tunnelPort)
+            clientPrincipal: record.sourcePrincipal, clientNode: snapshot.localNode, source: record.source,
+            destination: address, channel: .sameNode(destinationWorkload: destination),
+            tunnelPort: pointee.settings.tunnelPort)
         let permit: Permit
         switch authorize(facts, snapshot) {
-        case .denied(let denial): return refuseCaptured(descriptor, record, denial.reason)
+        case .denied(let denial):
+            record.decidedBy = name(denial.rule, snapshot)
+            return refuseCaptured(descriptor, record, denial.reason)
         case .allowed(let given): permit = given
         }
+        record.decide(permit, snapshot, self)
         let namespace = snapshot.workload(destination)?.networkNamespace ?? .node
         let dial = ApplicationDial(permit: permit, presented: record.source, networkNamespace: namespace)
         let client = pointee.relayEnds.take()
@@ -81,6 +87,7 @@ extension UnsafeMutablePointer<LoopState> {
                 isClient: false, descriptor: -1, loop: self, other: client, openedAt: pointee.now,
                 workload: destination))
         client.pointee.connectionID = record.id
+        client.pointee.live = LiveConnection(permit, source: record.source.address)
         client.pointee.opening = pointee.openings.take()
         client.pointee.opening?.initialize(to: Opening(side: .server(dial), record: record))
         insert(client)
@@ -330,6 +337,7 @@ extension UnsafeMutablePointer<RelayEnd> {
             guard let opening = pointee.opening else { return }
             opening.pointee.record.isAllowed = reason == .MESH_REASON_NONE
             opening.pointee.record.reason = reason
+            opening.pointee.record.denied(by: loop.pointee.denyingRule)
             loop.pointee.reports.append(.opened(opening.pointee.record))
             return
         }
@@ -338,6 +346,7 @@ extension UnsafeMutablePointer<RelayEnd> {
                 ConnectionClosed(
                     id: pointee.connectionID, bytesSent: pointee.bytes, bytesReceived: received, reason: reason,
                     connectMicroseconds: pointee.connectMicroseconds,
-                    firstByteMicroseconds: pointee.firstByteMicroseconds, closedNanoseconds: loop.pointee.now)))
+                    firstByteMicroseconds: pointee.firstByteMicroseconds, closedNanoseconds: loop.pointee.now,
+                    decidedBy: loop.pointee.denyingRule)))
     }
 }

@@ -108,9 +108,14 @@ extension UnsafeMutablePointer<LoopState> {
     }
 
     private func takeSnapshot(_ snapshot: Snapshot) {
+        let before = pointee.snapshot
         pointee.snapshot = snapshot
         pointee.peerNames = PeerNames()
+        pointee.ruleNames.removeAll(keepingCapacity: true)
         judgeTunnelsAgain(snapshot)
+        guard let before, before.policyGeneration == snapshot.policyGeneration,
+            before.policyDigest == snapshot.policyDigest
+        else { return judgeConnectionsAgain(snapshot) }
     }
 
     private func addListener(_ description: ListenerDescription, _ descriptor: Int32) {

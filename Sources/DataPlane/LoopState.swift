@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import MeshModel
+import MeshPolicy
 import ProxyControl
 
 /// Everything that one event loop owns. Its thread alone touches it; what others want comes through the mailbox.
@@ -59,6 +60,11 @@ struct LoopState: ~Copyable {
     var names = NameState()
     /// Relays that had their share of this turn and go on in the next.
     var busyRelays: [RelayEndPointer] = []
+
+    // Policy
+    var ruleNames: [DecidingRule: RuleName] = [:]
+    /// What ends connections right now; of meaning while they are judged again.
+    var denyingRule = RuleName.none
 
     // Control
     var counters = LoopCounters()

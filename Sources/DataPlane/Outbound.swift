@@ -243,6 +243,7 @@ extension UnsafeMutablePointer<Stream> {
             guard let opening = pointee.opening else { return }
             opening.pointee.record.isAllowed = reason == .MESH_REASON_NONE
             opening.pointee.record.reason = reason
+            opening.pointee.record.denied(by: loop.pointee.denyingRule)
             opening.pointee.record.tunnel = pointee.tunnel?.pointee.id ?? 0
             loop.pointee.reports.append(.opened(opening.pointee.record))
             return
@@ -255,7 +256,8 @@ extension UnsafeMutablePointer<Stream> {
                     bytesSent: isClient ? pointee.bytesToTunnel : pointee.bytesFromTunnel,
                     bytesReceived: isClient ? pointee.bytesFromTunnel : pointee.bytesToTunnel,
                     reason: reason, connectMicroseconds: pointee.connectMicroseconds,
-                    firstByteMicroseconds: pointee.firstByteMicroseconds, closedNanoseconds: loop.pointee.now)))
+                    firstByteMicroseconds: pointee.firstByteMicroseconds, closedNanoseconds: loop.pointee.now,
+                    decidedBy: loop.pointee.denyingRule)))
     }
 }
 

@@ -258,7 +258,8 @@ final class ProxyController {
             destinationPrincipal: name(of: record.destinationPrincipal), source: record.source,
             originalDestination: record.originalDestination, upstream: record.upstream, peerNode: record.peerNode,
             tunnel: record.tunnel, allowed: record.isAllowed, reason: record.reason,
-            policyGeneration: record.policyGeneration, openedNanoseconds: record.openedNanoseconds)
+            policyGeneration: record.policyGeneration, openedNanoseconds: record.openedNanoseconds,
+            decidedBy: record.decidedBy, dryRunDenial: record.dryRunDenial)
     }
 
     private func name(of principal: PrincipalID) -> String {

@@ -45,6 +45,8 @@ struct OpenRecord: Sendable {
     var isAllowed = true
     var reason = Reason.MESH_REASON_NONE
     var policyGeneration: UInt32 = 0
+    var decidedBy = RuleName.none
+    var dryRunDenial = RuleName.none
     var openedNanoseconds: UInt64
 }
 

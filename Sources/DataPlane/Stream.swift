@@ -98,6 +98,8 @@ struct Stream {
     var firstByteMicroseconds: UInt32 = 0
     /// The workload of this node whose connection it is.
     var workload = WorkloadID.none
+    /// Server: what its verdict depends on.
+    var live = LiveConnection()
 
     init(_ phase: Phase, descriptor: Int32, state: StreamState, loop: LoopPointer, now: UInt64) {
         self.phase = phase

@@ -8,6 +8,8 @@ package final class Snapshot: @unchecked Sendable {
     package let version: UInt64
     /// Rises only when policies, principals or labels change: verdicts of an older one have to be judged again.
     package let policyGeneration: UInt32
+    /// Of what the policy generation counts: generations of a meshd that had to begin anew may repeat.
+    package var policyDigest: UInt64 { header.policyDigest }
     /// The node that this snapshot was built for.
     package let localNode: NodeID
 

@@ -1,6 +1,7 @@
 // MeshPolicy decides who may talk to whom: pure functions of what is known about a peer or a connection and of the
 // snapshot. It opens, closes, counts and logs nothing; the data plane does, with the Permit or the Denial that it
-// gets. Until policies exist every principal that belongs where it calls from is allowed.
+// gets. Nothing here allocates: what rules compare is compiled into the snapshot, and a decision looks only at the
+// policies that select its destination.
 
 import CMeshABI
 package import MeshModel
@@ -13,12 +14,17 @@ package struct ConnectionFacts: Hashable, Sendable {
         case tunnel(serverPrincipal: PrincipalID)
         /// A captured connection of this node to `destinationWorkload`, which the route led to.
         case sameNode(destinationWorkload: WorkloadID)
+        /// From outside the mesh, captured on its way to `destinationWorkload`: its client is nobody.
+        case plaintext(destinationWorkload: WorkloadID)
     }
 
     /// Authenticated by TLS, or by the kernel for a workload of this node.
     package var clientPrincipal: PrincipalID
     /// The peer node of the tunnel, or this node.
     package var clientNode: NodeID
+    /// The client as the application is shown it: an address that the snapshot gives to the client's principal, or that
+    /// the connection really comes from.
+    package var source: SocketAddress
     /// Address and port of the application: the authority of the stream, or the endpoint.
     package var destination: SocketAddress
     package var channel: Channel
@@ -26,11 +32,12 @@ package struct ConnectionFacts: Hashable, Sendable {
     package var tunnelPort: UInt16
 
     package init(
-        clientPrincipal: PrincipalID, clientNode: NodeID, destination: SocketAddress, channel: Channel,
-        tunnelPort: UInt16 = MeshPort.tunnel
+        clientPrincipal: PrincipalID, clientNode: NodeID, source: SocketAddress, destination: SocketAddress,
+        channel: Channel, tunnelPort: UInt16 = MeshPort.tunnel
     ) {
         self.clientPrincipal = clientPrincipal
         self.clientNode = clientNode
+        self.source = source
         self.destination = destination
         self.channel = channel
         self.tunnelPort = tunnelPort
@@ -48,10 +55,13 @@ package struct Permit: Hashable, Sendable {
     /// Of the snapshot that it was judged by: a newer one means judging again.
     package let policyGeneration: UInt32
     /// What allowed it.
-    package let rule: String
+    package let rule: DecidingRule
+    /// What would deny it if the policies on trial were enforced.
+    package let dryRunDenial: DecidingRule?
 
     fileprivate init(
-        _ facts: ConnectionFacts, destinationWorkload: WorkloadID, policyGeneration: UInt32, rule: String
+        _ facts: ConnectionFacts, destinationWorkload: WorkloadID, policyGeneration: UInt32, rule: DecidingRule,
+        dryRunDenial: DecidingRule?
     ) {
         clientPrincipal = facts.clientPrincipal
         clientNode = facts.clientNode
@@ -59,19 +69,22 @@ package struct Permit: Hashable, Sendable {
         self.destinationWorkload = destinationWorkload
         self.policyGeneration = policyGeneration
         self.rule = rule
+        self.dryRunDenial = dryRunDenial
     }
 }
 
 /// Why something is not allowed.
 package struct Denial: Error, Hashable, Sendable {
     package let reason: Reason
-    /// What decided: the name of a policy's rule, or of a built-in one.
-    package let rule: String
+    /// What decided.
+    package let rule: DecidingRule
 
-    package init(reason: Reason, rule: String) {
+    package init(reason: Reason, rule: DecidingRule) {
         self.reason = reason
         self.rule = rule
     }
+
+    init(reason: Reason, _ rule: BuiltInRule) { self.init(reason: reason, rule: .builtIn(rule)) }
 }
 
 package enum Decision: Hashable, Sendable {
@@ -81,32 +94,30 @@ package enum Decision: Hashable, Sendable {
 
 /// Judges one connection.
 package func authorize(_ facts: ConnectionFacts, _ snapshot: Snapshot) -> Decision {
-    if let denial = membershipDenial(facts.clientPrincipal, on: facts.clientNode, snapshot) { return .denied(denial) }
-    if facts.destination.port == facts.tunnelPort || MeshPort.fixed.contains(facts.destination.port) {
-        return .denied(Denial(reason: .MESH_REASON_AUTHORITY_MESH_PORT, rule: BuiltInRule.meshPort))
+    var principal = facts.clientPrincipal
+    if case .plaintext = facts.channel {
+        principal = .none
+    } else if let denial = membershipDenial(principal, on: facts.clientNode, snapshot) {
+        return .denied(denial)
     }
+    if facts.destination.port == facts.tunnelPort || MeshPort.fixed.contains(facts.destination.port) {
+        return .denied(Denial(reason: .MESH_REASON_AUTHORITY_MESH_PORT, .meshPort))
+    }
+    let workload: WorkloadID
     switch destinationWorkload(facts, snapshot) {
     case .failure(let denial): return .denied(denial)
-    case .success(let workload):
+    case .success(let found): workload = found
+    }
+    let subject = PolicySubject(
+        principal: principal, source: facts.source.address, destination: facts.destination)
+    switch policyVerdict(subject, workload, snapshot) {
+    case .denied(let rule): return .denied(Denial(reason: .MESH_REASON_POLICY_DENIED, rule: rule))
+    case .allowed(let rule, let dryRunDenial):
         return .allowed(
             Permit(
-                facts, destinationWorkload: workload, policyGeneration: snapshot.policyGeneration,
-                rule: BuiltInRule.noPolicy))
+                facts, destinationWorkload: workload, policyGeneration: snapshot.policyGeneration, rule: rule,
+                dryRunDenial: dryRunDenial))
     }
-}
-
-/// Names of rules that no policy declares.
-package enum BuiltInRule {
-    /// No policy selects the destination: whoever is in the mesh may call it.
-    package static let noPolicy = "no-policy"
-    /// A principal is let in only from nodes where the snapshot places it.
-    package static let membership = "membership"
-    /// A tunnel must come from a known node.
-    package static let knownNode = "known-node"
-    /// A destination must be an endpoint of this node under the principal that this node presented.
-    package static let destination = "destination"
-    /// No port of the mesh itself is a destination.
-    package static let meshPort = "mesh-port"
 }
 
 // MARK: private
@@ -115,10 +126,21 @@ func membershipDenial(_ principal: PrincipalID, on node: NodeID, _ snapshot: Sna
     if principal == .none || snapshot.isPlaced(principal, on: node) == false {
         let isKnown = principal != .none && snapshot.isKnown(principal)
         return Denial(
-            reason: isKnown ? .MESH_REASON_PRINCIPAL_NOT_ON_NODE : .MESH_REASON_PRINCIPAL_UNKNOWN,
-            rule: BuiltInRule.membership)
+            reason: isKnown ? .MESH_REASON_PRINCIPAL_NOT_ON_NODE : .MESH_REASON_PRINCIPAL_UNKNOWN, .membership)
     }
     return nil
+}
+
+/// What the mode of a port says to a client that is nobody.
+func plaintextDenial(
+    _ source: IPAddress, to workload: WorkloadID, _ port: UInt16, _ snapshot: Snapshot
+) -> Denial? {
+    if snapshot.inboundMode(of: workload, port: port) == .permissive
+        || snapshot.isExempt(source, to: workload, port: port)
+    {
+        return nil
+    }
+    return Denial(reason: .MESH_REASON_PLAINTEXT_REFUSED, .strict)
 }
 
 private func destinationWorkload(_ facts: ConnectionFacts, _ snapshot: Snapshot) -> Result<WorkloadID, Denial> {
@@ -139,6 +161,13 @@ private func destinationWorkload(_ facts: ConnectionFacts, _ snapshot: Snapshot)
             return .success(workload)
         }
         reason = .MESH_REASON_NO_ROUTE
+    case .plaintext(let workload):
+        // The kernel found it by its listener, whatever address of its network namespace was called.
+        guard let view = snapshot.workload(workload), view.isRunning else {
+            return .failure(Denial(reason: .MESH_REASON_NO_ROUTE, .destination))
+        }
+        let denial = plaintextDenial(facts.source.address, to: workload, facts.destination.port, snapshot)
+        return denial.map { .failure($0) } ?? .success(workload)
     }
-    return .failure(Denial(reason: reason, rule: BuiltInRule.destination))
+    return .failure(Denial(reason: reason, .destination))
 }

@@ -195,12 +195,17 @@ package struct ConnectionOpened: Equatable, Sendable {
     package var policyGeneration: UInt32
     /// CLOCK_BOOTTIME.
     package var openedNanoseconds: UInt64
+    /// What decided; none where it was not this node that did.
+    package var decidedBy: RuleName
+    /// What would have denied it if policies on trial were enforced; none where nothing would.
+    package var dryRunDenial: RuleName
 
     package init(
         id: UInt64, direction: ConnectionDirection, cookie: UInt64, dialCookie: UInt64, sourceWorkload: WorkloadID,
         destinationWorkload: WorkloadID, service: ServiceID, sourcePrincipal: String, destinationPrincipal: String,
         source: SocketAddress, originalDestination: SocketAddress, upstream: SocketAddress, peerNode: NodeID,
-        tunnel: UInt32, allowed: Bool, reason: Reason, policyGeneration: UInt32, openedNanoseconds: UInt64
+        tunnel: UInt32, allowed: Bool, reason: Reason, policyGeneration: UInt32, openedNanoseconds: UInt64,
+        decidedBy: RuleName = .none, dryRunDenial: RuleName = .none
     ) {
         self.id = id
         self.direction = direction
@@ -220,6 +225,8 @@ package struct ConnectionOpened: Equatable, Sendable {
         self.reason = reason
         self.policyGeneration = policyGeneration
         self.openedNanoseconds = openedNanoseconds
+        self.decidedBy = decidedBy
+        self.dryRunDenial = dryRunDenial
     }
 }
 
@@ -236,10 +243,12 @@ package struct ConnectionClosed: Equatable, Sendable {
     /// From accept to the first byte back, microseconds; 0 if none came.
     package var firstByteMicroseconds: UInt32
     package var closedNanoseconds: UInt64
+    /// The rule that ended it, where the reason is a policy.
+    package var decidedBy: RuleName
 
     package init(
         id: UInt64, bytesSent: UInt64, bytesReceived: UInt64, reason: Reason, connectMicroseconds: UInt32,
-        firstByteMicroseconds: UInt32, closedNanoseconds: UInt64
+        firstByteMicroseconds: UInt32, closedNanoseconds: UInt64, decidedBy: RuleName = .none
     ) {
         self.id = id
         self.bytesSent = bytesSent
@@ -248,6 +257,7 @@ package struct ConnectionClosed: Equatable, Sendable {
         self.connectMicroseconds = connectMicroseconds
         self.firstByteMicroseconds = firstByteMicroseconds
         self.closedNanoseconds = closedNanoseconds
+        self.decidedBy = decidedBy
     }
 }
 

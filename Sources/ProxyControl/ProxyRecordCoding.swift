@@ -32,6 +32,13 @@ extension WireWriter {
         reason(value.reason)
         number(value.policyGeneration)
         number(value.openedNanoseconds)
+        ruleName(value.decidedBy)
+        ruleName(value.dryRunDenial)
+    }
+
+    mutating func ruleName(_ value: RuleName) {
+        text(value.policy)
+        text(value.rule)
     }
 
     mutating func closed(_ value: ConnectionClosed) {
@@ -42,6 +49,7 @@ extension WireWriter {
         number(value.connectMicroseconds)
         number(value.firstByteMicroseconds)
         number(value.closedNanoseconds)
+        ruleName(value.decidedBy)
     }
 
     mutating func refusal(_ value: PeerRefusal) {
@@ -120,14 +128,21 @@ extension WireReader {
             originalDestination: try address("original destination"), upstream: try address("upstream"),
             peerNode: try node("peer node"), tunnel: try number("tunnel"), allowed: try flag("allowed"),
             reason: try reason(), policyGeneration: try number("policy generation"),
-            openedNanoseconds: try number("opened"))
+            openedNanoseconds: try number("opened"), decidedBy: try ruleName(), dryRunDenial: try ruleName())
+    }
+
+    /// None in records of a version that knew no policies.
+    mutating func ruleName() throws(ControlError) -> RuleName {
+        guard !isAtEnd else { return .none }
+        return RuleName(policy: try text("policy"), rule: try text("rule"))
     }
 
     mutating func closed() throws(ControlError) -> ConnectionClosed {
         ConnectionClosed(
             id: try number("id"), bytesSent: try number("bytes sent"), bytesReceived: try number("bytes received"),
             reason: try reason(), connectMicroseconds: try number("connect time"),
-            firstByteMicroseconds: try number("first byte time"), closedNanoseconds: try number("closed"))
+            firstByteMicroseconds: try number("first byte time"), closedNanoseconds: try number("closed"),
+            decidedBy: try ruleName())
     }
 
     mutating func refusal() throws(ControlError) -> PeerRefusal {

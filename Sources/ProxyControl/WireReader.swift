@@ -7,6 +7,7 @@ struct WireReader {
     init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
 
     private var remaining: Int { bytes.count - offset }
+    var isAtEnd: Bool { remaining == 0 }
 
     mutating func number<T: FixedWidthInteger>(
         _ field: ControlError.StaticText, as type: T.Type = T.self

@@ -69,6 +69,8 @@ final class TestMesh: @unchecked Sendable {
     /// A workload more, which gives all others new numbers in the next snapshot.
     var isRenumbered = false
 
+    var policies: [AuthorizationPolicyResource] = []
+
     static let workloads = ["client": "a", "near": "a", "server": "b", "other": "b"]
 
     func address(_ workload: String) -> IPAddress {
@@ -95,7 +97,8 @@ final class TestMesh: @unchecked Sendable {
     func snapshot(for node: String) throws -> Snapshot {
         var builder = SnapshotBuilder(localNode: node, trustDomain: Self.trustDomain)
         var resources = ResourceSet(
-            nodes: ["a", "b"].map { NodeResource(name: $0, tunnelAddresses: tunnelAddresses($0)) })
+            nodes: ["a", "b"].map { NodeResource(name: $0, tunnelAddresses: tunnelAddresses($0)) },
+            authorizationPolicies: policies)
         var instances: [LocalInstance] = []
         if isRenumbered {
             resources.workloads.append(

@@ -49,7 +49,8 @@ import Testing
         authorize(
             ConnectionFacts(
                 clientPrincipal: principal(client), clientNode: self.node(node),
-                destination: SocketAddress(address, port), channel: .tunnel(serverPrincipal: principal(server))),
+                source: SocketAddress(Self.curl, 40_000), destination: SocketAddress(address, port),
+                channel: .tunnel(serverPrincipal: principal(server))),
             snapshot)
     }
 
@@ -64,7 +65,7 @@ import Testing
             return
         }
         #expect(permit.destinationWorkload == WorkloadID(rawValue: 1))
-        #expect(permit.policyGeneration == snapshot.policyGeneration && permit.rule == BuiltInRule.noPolicy)
+        #expect(permit.policyGeneration == snapshot.policyGeneration && permit.rule == .builtIn(.noPolicy))
         #expect(reason(judge("curl", to: Self.solo, 9, server: "solo")) == nil)
         #expect(reason(judge("cron", from: "b", to: Self.solo, 9, server: "solo")) == nil)
     }
@@ -88,7 +89,9 @@ import Testing
         func judge(_ workload: UInt32, _ address: IPAddress) -> Decision {
             authorize(
                 ConnectionFacts(
-                    clientPrincipal: principal("web"), clientNode: node("b"), destination: SocketAddress(address, 80),
+                    clientPrincipal: principal("web"), clientNode: node("b"),
+                    source: SocketAddress(Self.shared, 40_000),
+                    destination: SocketAddress(address, 80),
                     channel: .sameNode(destinationWorkload: WorkloadID(rawValue: workload))),
                 snapshot)
         }
@@ -113,13 +116,12 @@ import Testing
     }
 
     @Test func presentsOnlyAddressesOfTheClientsPrincipal() throws {
-        guard case .allowed(let permit) = judge("curl", to: Self.solo, 80, server: "solo") else {
-            Issue.record("denied")
-            return
-        }
         let peer = SocketAddress(Self.nodeA, 40_000)
         func presented(_ claimed: SocketAddress?) -> SocketAddress {
-            presentedClient(claimed: claimed, peer: PeerAddress(peer), permit: permit, snapshot)
+            presentedClient(
+                claimed: claimed, peer: PeerAddress(peer),
+                client: TunnelPeer(principal: principal("curl"), node: node("a")),
+                destination: SocketAddress(Self.solo, 80), snapshot)
         }
         #expect(presented(SocketAddress(Self.curl, 1234)) == SocketAddress(Self.curl, 1234))
         let refused = [

@@ -45,7 +45,8 @@ enum Samples {
         .closed([
             ConnectionClosed(
                 id: 1, bytesSent: 2, bytesReceived: 3, reason: reason(102), connectMicroseconds: 4,
-                firstByteMicroseconds: 5, closedNanoseconds: 6)
+                firstByteMicroseconds: 5, closedNanoseconds: 6,
+                decidedBy: RuleName(policy: "shop/web", rule: "rules[0]"))
         ]),
         .refused([PeerRefusal(reason: reason(32), peer: peer, principal: principal, subject: "p-00.culvert.internal")]),
         .tunnels([
@@ -63,7 +64,8 @@ enum Samples {
         destinationWorkload: WorkloadID(rawValue: 5), service: ServiceID(rawValue: 6), sourcePrincipal: principal,
         destinationPrincipal: principal, source: peer, originalDestination: other, upstream: peer,
         peerNode: NodeID(rawValue: 7), tunnel: 8, allowed: true, reason: reason(0), policyGeneration: 9,
-        openedNanoseconds: 10)
+        openedNanoseconds: 10, decidedBy: RuleName(policy: "shop/web", rule: "rules[1]"),
+        dryRunDenial: RuleName(policy: "shop/trial", rule: "no-match"))
 
     private static var settings: ProxySettings {
         var settings = ProxySettings()
