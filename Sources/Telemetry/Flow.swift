@@ -59,6 +59,9 @@ struct Flow {
     var peerNode = SharedName.none
     var command = SharedName.none
     var destinationCommand = SharedName.none
+    /// What decided, as `RuleName` is described.
+    var decidedBy = SharedName.none
+    var dryRunDenial = SharedName.none
     var pid: UInt32 = 0
     var destinationPid: UInt32 = 0
 
@@ -109,6 +112,8 @@ struct Flow {
         tunnel = opened.tunnel
         reason = UInt16(truncatingIfNeeded: opened.reason.rawValue)
         if opened.openedNanoseconds != 0 { openedNanoseconds = opened.openedNanoseconds }
+        decidedBy = pool.name(opened.decidedBy.description)
+        dryRunDenial = pool.name(opened.dryRunDenial.description)
         marks.insert(.decided)
         if !opened.allowed { marks.insert(.denied) }
     }

@@ -131,6 +131,8 @@ package struct ProxyFlowOpened: Equatable, Sendable {
     package var allowed = true
     package var reason: Reason = .MESH_REASON_NONE
     package var openedNanoseconds: UInt64 = 0
+    package var decidedBy = RuleName.none
+    package var dryRunDenial = RuleName.none
 
     package init(
         id: UInt64, direction: FlowDirection, cookie: UInt64, source: SocketAddress, originalDestination: SocketAddress
@@ -152,6 +154,7 @@ package struct ProxyFlowClosed: Equatable, Sendable {
     package var connectMicroseconds: UInt32 = 0
     package var firstByteMicroseconds: UInt32 = 0
     package var closedNanoseconds: UInt64 = 0
+    package var decidedBy = RuleName.none
 
     package init(id: UInt64) { self.id = id }
 }

@@ -22,6 +22,7 @@ extension FlowTable {
         guard let index = bySocket[opened.cookie] ?? bySocket[opened.dialCookie] ?? make(opened) else { return }
         if opened.dialCookie != 0, let other = bySocket[opened.dialCookie], other != index { merge(other, into: index) }
         storage[index].decide(opened, names: names, pool: &pool)
+        policies.count(opened)
         byProxyID[opened.id] = index
         if opened.cookie != 0 { bySocket[opened.cookie] = index }
         if opened.dialCookie != 0 { bySocket[opened.dialCookie] = index }
@@ -44,6 +45,11 @@ extension FlowTable {
         }
         if closed.reason != .MESH_REASON_NONE {
             storage[index].reason = UInt16(truncatingIfNeeded: closed.reason.rawValue)
+        }
+        if closed.reason == .MESH_REASON_POLICY_DENIED {
+            storage[index].marks.insert(.denied)
+            storage[index].decidedBy = pool.name(closed.decidedBy.description)
+            policies.countDenial(closed.decidedBy)
         }
         if !flow.marks.contains(.socketClosed) {
             // The kernel's last word comes with the socket's close; until then its live figures may lag.

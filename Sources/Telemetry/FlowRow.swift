@@ -46,6 +46,12 @@ package struct FlowRow: Equatable, Sendable, Decodable {
     package var state = State.open
     package var verdict = Verdict.allowed
     package var reason = "none"
+    /// `namespace/name` of what decided; empty for a built-in rule, and where another node decided.
+    package var policy = ""
+    package var rule = ""
+    /// What would have denied it if policies on trial were enforced; empty where nothing would.
+    package var dryRunPolicy = ""
+    package var dryRunRule = ""
     /// Of the client, when it runs on this node; 0 and empty otherwise.
     package var pid: UInt32 = 0
     package var command = ""
@@ -59,7 +65,9 @@ package struct FlowRow: Equatable, Sendable, Decodable {
 
     private enum CodingKeys: String, CodingKey {
         case id, node, direction, source, service, approximate, retransmits, state, verdict, reason, pid, command
-        case tunnel
+        case tunnel, policy, rule
+        case dryRunPolicy = "dry_run_policy"
+        case dryRunRule = "dry_run_rule"
         case sourcePrincipal = "source_principal"
         case destinationPrincipal = "destination_principal"
         case sourceWorkload = "source_workload"
@@ -77,6 +85,17 @@ package struct FlowRow: Equatable, Sendable, Decodable {
     }
 }
 
+extension FlowRow {
+    /// For people: the reason with the rule behind it, and what policies on trial would have done.
+    package var why: String {
+        var words: [String] = []
+        if reason != "none" { words.append(reason) }
+        if verdict == .denied && !rule.isEmpty { words += policy.isEmpty ? [rule] : [policy, rule] }
+        if !dryRunRule.isEmpty { words.append("dry-run denies: \(dryRunPolicy) \(dryRunRule)") }
+        return words.joined(separator: " ")
+    }
+}
+
 extension FlowRow: JSONWritable {
     package func write(to json: inout JSONWriter) { json.object { writeMembers(to: &$0) } }
 
@@ -87,6 +106,10 @@ extension FlowRow: JSONWritable {
         json.member("state", state.rawValue)
         json.member("verdict", verdict.rawValue)
         json.member("reason", reason)
+        json.member("policy", policy)
+        json.member("rule", rule)
+        json.member("dry_run_policy", dryRunPolicy)
+        json.member("dry_run_rule", dryRunRule)
         json.member("source_principal", sourcePrincipal)
         json.member("destination_principal", destinationPrincipal)
         json.member("source_workload", sourceWorkload)
@@ -191,11 +214,21 @@ extension FlowRow {
         verdict =
             flow.marks.contains(.denied) ? .denied : flow.marks.contains(.passthrough) ? .passthrough : .allowed
         reason = Reason(number: flow.reason)?.name ?? "unknown"
+        (policy, rule) = flow.decidedBy.asRule
+        (dryRunPolicy, dryRunRule) = flow.dryRunDenial.asRule
         pid = flow.pid
         command = flow.command.text
         destinationPid = flow.destinationPid
         destinationCommand = flow.destinationCommand.text
         tunnel = flow.tunnel
+    }
+}
+
+extension SharedName {
+    /// Names of policies have no space, and neither have rules.
+    fileprivate var asRule: (policy: String, rule: String) {
+        let parts = text.split(separator: " ").map(String.init)
+        return parts.count == 2 ? (parts[0], parts[1]) : ("", text)
     }
 }
 

@@ -29,6 +29,7 @@ package struct FlowTable {
     package internal(set) var unsettled: UInt64 = 0
     package internal(set) var connect = LatencyByDirection()
     package internal(set) var firstByte = LatencyByDirection()
+    package internal(set) var policies = PolicyCounters()
 
     let settings: Settings
     var storage = FlowStorage()

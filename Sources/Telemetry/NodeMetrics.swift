@@ -61,6 +61,7 @@ package enum MetricsPage {
         var text = PrometheusText()
         writeNode(node, to: &text)
         writeReasons(node, to: &text)
+        flows.policies.write(to: &text)
         writeLosses(node, flows, to: &text)
         writeCertificates(node, to: &text)
         writeProxy(node.proxy, to: &text)

@@ -42,7 +42,8 @@ package struct FlowFilter: Equatable, Sendable {
     private static func texts(of flow: FlowRow) -> [(String, String)] {
         [
             ("node", flow.node), ("direction", flow.direction), ("state", flow.state.rawValue),
-            ("verdict", flow.verdict.rawValue), ("reason", flow.reason), ("source_principal", flow.sourcePrincipal),
+            ("verdict", flow.verdict.rawValue), ("reason", flow.reason), ("policy", flow.policy),
+            ("source_principal", flow.sourcePrincipal),
             ("destination_principal", flow.destinationPrincipal), ("source_workload", flow.sourceWorkload),
             ("destination_workload", flow.destinationWorkload), ("source", flow.source),
             ("original_destination", flow.originalDestination), ("service", flow.service),

@@ -37,7 +37,7 @@ package struct TopRow: Equatable, Sendable {
         process = [(flow.command, flow.pid), (flow.destinationCommand, flow.destinationPid)]
             .filter { $0.1 != 0 }.map { "\($0.0)[\($0.1)]" }.joined(separator: ">")
         state = flow.verdict == .passthrough && flow.state == .open ? "plain" : flow.state.rawValue
-        reason = flow.reason == "none" ? "" : flow.reason
+        reason = flow.why
         flows = 1
         open = flow.state == .open ? 1 : 0
         denied = flow.verdict == .denied ? 1 : 0

@@ -79,7 +79,7 @@ enum FlowLines {
             flow.originalDestination, mark + Figures.bytes(flow.bytesSent), mark + Figures.bytes(flow.bytesReceived),
             Figures.microseconds(flow.rttMicroseconds) + (flow.rttShared && flow.rttMicroseconds > 0 ? "*" : ""),
             "\(flow.retransmits)", Figures.duration(milliseconds: flow.ageMilliseconds), process(flow),
-            flow.reason == "none" ? "" : flow.reason,
+            flow.why,
         ]
     }
 

@@ -52,6 +52,7 @@ final class DaemonLog {
             [
                 ("reason", opened.reason.name), ("source", opened.sourcePrincipal),
                 ("destination", opened.destinationPrincipal), ("authority", "\(opened.originalDestination)"),
+                ("policy", opened.decidedBy.policy), ("rule", opened.decidedBy.rule),
             ])
     }
 

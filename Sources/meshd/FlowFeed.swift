@@ -147,6 +147,8 @@ extension ProxyFlowOpened {
         allowed = opened.allowed
         reason = opened.reason
         openedNanoseconds = opened.openedNanoseconds
+        decidedBy = opened.decidedBy
+        dryRunDenial = opened.dryRunDenial
     }
 }
 
@@ -159,5 +161,6 @@ extension ProxyFlowClosed {
         connectMicroseconds = closed.connectMicroseconds
         firstByteMicroseconds = closed.firstByteMicroseconds
         closedNanoseconds = closed.closedNanoseconds
+        decidedBy = closed.decidedBy
     }
 }
