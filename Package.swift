@@ -93,8 +93,8 @@ let package = Package(
         .executableTarget(
             name: "meshctl",
             dependencies: [
-                "AdminAPI", "TerminalUI", "MeshIdentity", "MeshDiscovery", "MeshConfig", "MeshModel", "Telemetry",
-                "LinuxIO", "CLinux", argumentParser,
+                "AdminAPI", "TerminalUI", "MeshIdentity", "MeshDiscovery", "MeshConfig", "MeshModel", "MeshPolicy",
+                "Telemetry", "LinuxIO", "CLinux", argumentParser,
             ],
             swiftSettings: strict),
 

@@ -16,6 +16,8 @@ package protocol AdminBackend: AnyObject {
     func certificates() -> [CertificateRow]
     /// Newest first, each one JSON object.
     func records(limit: Int) -> [[UInt8]]
+    /// The snapshot in force, as the proxy maps it; nil before there is one.
+    func snapshotBytes() -> [UInt8]?
 }
 
 /// HTTP and JSON on a Unix socket, for its owner and one group. It only tells; nothing can be changed through it.
@@ -48,6 +50,7 @@ package final class AdminServer {
         case "/v1/tunnels": .json(RowList(backend.tunnels()).jsonBytes)
         case "/v1/certificates": .json(RowList(backend.certificates()).jsonBytes)
         case "/v1/records": records(request, backend)
+        case "/v1/snapshot": snapshot(backend)
         default: .notFound
         }
     }
@@ -71,6 +74,11 @@ package final class AdminServer {
             body.append(0x0a)
         }
         return HTTPResponse(contentType: "application/jsonl", body: body)
+    }
+
+    private static func snapshot(_ backend: any AdminBackend) -> HTTPResponse {
+        guard let bytes = backend.snapshotBytes() else { return .text("there is no snapshot yet\n", status: 503) }
+        return HTTPResponse(contentType: "application/octet-stream", body: bytes)
     }
 
     private static func number<Number: FixedWidthInteger>(_ text: String?, otherwise: Number) -> Number? {

@@ -64,6 +64,15 @@ extension ResourceField {
                     + "sockets of protocols that the mesh can't judge (SCTP, DCCP, L2TP, UDP-Lite)."),
         ]
 
+    /// Of a file of expectations, which is no resource: `docs/policy.md` has an example.
+    static let policyTest: [ResourceField] = [
+        .init("expectations[].from", "text", nil, "A workload, a principal, an address or `nobody`."),
+        .init("expectations[].to", "text", nil, "A service or a workload."),
+        .init("expectations[].port", "port", nil, "Of the service, or of the workload."),
+        .init("expectations[].expect", "`allowed` or `denied`", nil, "What is to come out."),
+        .init("expectations[].by", "text", "anything", "The policy that is to decide."),
+    ]
+
     static let conditionKeys = [
         "source.ip", "source.namespace", "source.principal", "source.serviceAccount", "destination.ip",
         "destination.port",

@@ -28,6 +28,7 @@ struct ResourceField: Sendable {
         case "AuthorizationPolicy": authorizationPolicy
         case "PeerAuthentication": peerAuthentication
         case "EgressPolicy": egressPolicy
+        case PolicyExpectations.kind: policyTest
         default: []
         }
     }

@@ -13,7 +13,7 @@ struct MeshctlCommand: ParsableCommand {
         subcommands: [
             StatusCommand.self, CheckCommand.self, TopCommand.self, FlowsCommand.self, ServicesCommand.self,
             WorkloadsCommand.self, NodesCommand.self, TunnelsCommand.self, CertificatesCommand.self,
-            CertificateAuthorityCommand.self, ConfigurationCommand.self, VersionCommand.self,
+            CertificateAuthorityCommand.self, ConfigurationCommand.self, PolicyCommand.self, VersionCommand.self,
             CompletionCommand.self,
         ])
 

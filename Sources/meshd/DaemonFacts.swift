@@ -111,6 +111,7 @@ final class DaemonFacts: AdminBackend {
     }
 
     func certificates() -> [CertificateRow] { daemon.identity.rows }
+    func snapshotBytes() -> [UInt8]? { daemon.resources.snapshot?.withBytes { Array($0) } }
     func records(limit: Int) -> [[UInt8]] { daemon.flows.records.newest(limit: limit) }
     func checks() -> [CheckFact] { DaemonChecks.all(daemon, status()) }
 

@@ -24,6 +24,7 @@ import Testing
         func nodes() -> [NodeRow] { [] }
         func tunnels() -> [TunnelRow] { [] }
         func certificates() -> [CertificateRow] { [] }
+        func snapshotBytes() -> [UInt8]? { [1, 2, 3] }
         func records(limit: Int) -> [[UInt8]] { Array(repeating: Array("{}".utf8), count: min(limit, 2)) }
     }
 
@@ -98,7 +99,7 @@ import Testing
             reactor, path,
             [
                 "/v1/status", "/v1/check", "/v1/flows", "/v1/services", "/v1/workloads", "/v1/nodes", "/v1/tunnels",
-                "/v1/certificates", "/v1/records?limit=1",
+                "/v1/certificates", "/v1/records?limit=1", "/v1/snapshot",
             ])
         #expect(try Self.text(answers[0]).contains("\"node\":\"a\\\"b\""))
         #expect(
@@ -107,6 +108,7 @@ import Testing
         #expect(try Self.text(answers[2]) == "{\"next\":0,\"more\":false,\"lost\":0,\"flows\":[]}")
         for answer in answers[3...7] { #expect(try Self.text(answer) == "{\"rows\":[]}") }
         #expect(try Self.text(answers[8]) == "{}\n")
+        #expect(try answers[9].get() == [1, 2, 3])
         _ = server
     }
 

@@ -13,6 +13,7 @@ import Testing
         var denied = 0
         var deniedByRule = 0
         var trial = 0
+        var remedies = 0
     }
 
     @Test(arguments: [20_260_728, UInt64.random(in: 0...UInt64.max)])
@@ -74,6 +75,38 @@ import Testing
                 throw Disagreement()
             }
             count(found, &tally)
+            if let client, tally.pairs % 16 == 0 {
+                explain(snapshot, client, address, world.workloads[server], destination, found.verdict, &tally)
+            }
+        }
+    }
+
+    /// What is explained must be what is decided, rule by rule, and what is proposed must help.
+    private func explain(
+        _ snapshot: Snapshot, _ client: WorkloadResource, _ source: IPAddress, _ server: WorkloadResource,
+        _ destination: SocketAddress, _ verdict: NaiveEvaluator.Verdict, _ tally: inout Tally
+    ) {
+        guard let workload = snapshot.allWorkloads.first(where: { $0.key == server.key }),
+            let selection = snapshot.policies(of: workload.id)
+        else {
+            Issue.record("no workload \(server.key)")
+            return
+        }
+        let principal = Principal(
+            trustDomain: RandomPolicies.trustDomain, namespace: client.namespace,
+            serviceAccount: client.serviceAccount)
+        let answer = PolicyExplanation(
+            PolicyClient(principal: principal, address: source, name: "x"), to: workload, port: destination.port,
+            snapshot)
+        let subject = snapshot.resolve(
+            PolicySubject(
+                principal: principal.flatMap { snapshot.principalID(of: $0.uri) } ?? .none, source: source,
+                destination: destination))
+        #expect(answer.steps.map(\.matchingRule) == selection.map { subject.matchingRule(of: $0) })
+        #expect("\(verdict)".hasSuffix("\(answer.decidedBy)"), "\(verdict), explained as \(answer.decidedBy)")
+        if !answer.isAllowed {
+            tally.remedies += 1
+            #expect(PolicyRemedy(answer, snapshot) != nil, "nothing helps against \(verdict)")
         }
     }
 
