@@ -5,6 +5,7 @@
  * to a listener of the proxy and the original destination kept with the socket), refuse (errno and a counted reason).
  */
 #include "include/egress_policy.h"
+#include "include/find_listener.h"
 #include "include/redirect_target.h"
 
 /* CONNECT_REFUSE is 0, as refuse() is a program of its own to the verifier and returns what the hook returns. */
@@ -54,24 +55,38 @@ static __noinline int refuse(struct bpf_sock_addr *ctx, const struct connect_att
 	return 0;
 }
 
+/* The local workload that a dial socket may connect to there; 0: none. */
+static __always_inline __u32 dialled_workload(const struct mesh_own *own, const struct connect_attempt *attempt)
+{
+	struct mesh_destination *found = find_destination(MESH_DIAL_SCOPE | own->netns, &attempt->destination);
+	struct mesh_workload *workload;
+	__u32 id = 0;
+
+	if (found && found->kind == MESH_DESTINATION_WORKLOAD && found->local && found->netns == own->netns)
+		return found->id;
+	/* Not an endpoint of the mesh. Where plain text is taken, the proxy may go wherever strangers may, loopback too. */
+	if (find_listener(attempt->netns_cookie, &attempt->destination.address, attempt->destination.port_be, &id) !=
+	    LISTENER_KNOWN)
+		return 0;
+	workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+	return workload && inbound_mode(workload, id, attempt->destination.port_be) == MESH_INBOUND_PERMISSIVE ? id : 0;
+}
+
 /* A socket of the mesh itself goes only where it was made for. */
-static __always_inline bool dial_is_in_scope(const struct mesh_settings *settings, const struct mesh_own *own,
+static __always_inline bool dial_is_in_scope(const struct mesh_settings *settings, struct mesh_own *own,
 					     const struct connect_attempt *attempt)
 {
-	const struct mesh_endpoint *destination = &attempt->destination;
+	__be16 port_be = attempt->destination.port_be;
 
 	if (own->kind == MESH_PURPOSE_TUNNEL)
-		return destination->port_be == settings->tunnel_port_be &&
-		       bpf_map_lookup_elem(&mesh_nodes, &destination->address);
+		return port_be == settings->tunnel_port_be &&
+		       bpf_map_lookup_elem(&mesh_nodes, &attempt->destination.address);
 	if (own->kind == MESH_PURPOSE_NAMES)
 		return is_asked_resolver(attempt);
-	if (own->kind == MESH_PURPOSE_APPLICATION) {
-		struct mesh_destination *found = find_destination(MESH_DIAL_SCOPE | own->netns, destination);
-
-		return found && found->kind == MESH_DESTINATION_WORKLOAD && found->local &&
-		       found->netns == own->netns && !mesh_is_mesh_port(settings, destination->port_be);
-	}
-	return false;
+	if (own->kind != MESH_PURPOSE_APPLICATION || mesh_is_mesh_port(settings, port_be))
+		return false;
+	own->destination = dialled_workload(own, attempt); /* for its vouch */
+	return own->destination;
 }
 
 static __noinline void ask_for_listener(struct bpf_sock_addr *ctx, const struct connect_attempt *attempt,
@@ -157,18 +172,17 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct mesh
 	return CONNECT_TUNNEL;
 }
 
-/* The workload's own business. The fence and mesh_older still want to see that somebody judged the socket. */
+/* The workload's own business. Its vouch says so where it arrives; the fence and mesh_older see that it was judged. */
 static __always_inline int pass_to_itself(struct bpf_sock_addr *ctx, const struct connect_attempt *attempt, __u32 id,
 					  const struct mesh_workload *workload)
 {
 	struct bpf_sock *sk = ctx->sk;
 
 	if (!sk || !keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_OWN))
-		mesh_count(MESH_REASON_STORAGE_FAILED);
+		mesh_count(MESH_REASON_STORAGE_FAILED); /* unvouched: judged as a stranger's */
 	return CONNECT_PASS;
 }
 
-/* A destination that the mesh leaves alone; to a workload's own address it is not even a flow. */
 static __always_inline bool is_own_address(const struct mesh_workload *workload, __u32 id,
 					   const struct mesh_endpoint *destination,
 					   const struct mesh_destination *found)
@@ -217,14 +231,22 @@ static __always_inline int judge_names(struct bpf_sock_addr *ctx, const struct m
 	return redirect(ctx, settings, attempt, id, workload, 0);
 }
 
-/* Loopback is a workload's own business, except the mesh's listeners there: nobody speaks to them directly. */
+/*
+ * Loopback is a workload's own business, except the mesh's listeners there: nobody speaks to them directly. Where others
+ * share its network namespace, capture_inbound looks whether it met itself.
+ */
 static __always_inline int judge_loopback(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
 					  const struct connect_attempt *attempt, __u32 id)
 {
+	struct mesh_workload *workload;
+
 	if (attempt->destination.port_be == settings->outbound_port_be ||
 	    attempt->destination.port_be == settings->inbound_port_be)
 		return refuse(ctx, attempt, id, MESH_REASON_MESH_PORT_RESERVED, ECONNREFUSED);
-	return CONNECT_PASS;
+	workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+	if (!workload || (workload->has_own_netns && !(workload->fence & MESH_FENCE_STRICT)))
+		return CONNECT_PASS;
+	return pass_to_itself(ctx, attempt, id, workload);
 }
 
 /*

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
- * The one sockops program. Its parts live in include/: original_destination, own_listeners, observe_flows. Callback flags
- * are ORed into those already set, as other agents may have set theirs; the return value means nothing.
+ * The one sockops program. Its parts live in include/: original_destination, own_listeners, observe_flows, vouch,
+ * accepted_plain. Callback flags are ORed into those already set, as other agents may have set theirs; the return value means nothing.
  */
+#include "include/accepted_plain.h"
 #include "include/observe_flows.h"
 #include "include/original_destination.h"
 #include "include/own_listeners.h"
+#include "include/vouch.h"
 
 static __always_inline void watch_state(struct bpf_sock_ops *ctx)
 {
@@ -15,15 +17,17 @@ static __always_inline void watch_state(struct bpf_sock_ops *ctx)
 static __always_inline bool is_ours(struct mesh_socket *kept)
 {
 	return kept && (kept->role == MESH_ROLE_CAPTURED || kept->role == MESH_ROLE_PASSTHROUGH ||
-			kept->role == MESH_ROLE_SERVED);
+			kept->role == MESH_ROLE_SERVED || kept->role == MESH_ROLE_INBOUND_PLAIN);
 }
 
 static __always_inline void connecting(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct mesh_own *own = bpf_sk_storage_get(&mesh_own, sk, 0, 0);
+	struct mesh_socket *kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);
+	bool is_vouched = vouch_at_connect(ctx, kept, own);
 
 	handover_at_connect(ctx, sk);
-	if (is_ours(bpf_sk_storage_get(&mesh_sockets, sk, 0, 0)) || (own && own->presents))
+	if (is_vouched || is_ours(kept) || (own && own->presents))
 		watch_state(ctx);
 }
 
@@ -54,35 +58,17 @@ static __always_inline void served(struct bpf_sock_ops *ctx, struct bpf_sock *sk
 	flow_opened(ctx, sk, kept);
 }
 
-/* What came to a workload in the open was judged on its way in: the fence lets the answer pass. */
-static __always_inline void accepted_in_the_open(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
-{
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	__u32 id = tcp ? mesh_socket_workload(tcp) : 0;
-	struct mesh_address remote = {};
-	struct mesh_socket *kept;
-
-	mesh_remote_address(ctx, &remote);
-	if (!id || mesh_is_loopback(&remote))
-		return;
-	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!kept) {
-		mesh_count(MESH_REASON_STORAGE_FAILED);
-		return;
-	}
-	kept->version = MESH_ABI_VERSION;
-	kept->role = MESH_ROLE_OWN;
-	kept->workload = id;
-}
-
-static __always_inline void accepted(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+static __always_inline void accepted(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+				     const struct mesh_settings *settings)
 {
 	struct mesh_socket *kept = handover_at_accept(ctx, sk);
+	struct mesh_vouch vouch = {};
+	bool is_vouched = vouch_at_accept(ctx, &vouch);
 
 	if (kept && kept->role == MESH_ROLE_SERVED)
 		served(ctx, sk, kept);
-	if (!kept)
-		accepted_in_the_open(ctx, sk);
+	else if (!kept && accepted_in_the_open(ctx, sk, settings, is_vouched))
+		watch_state(ctx);
 }
 
 static __always_inline void state_changed(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
@@ -98,6 +84,7 @@ static __always_inline void state_changed(struct bpf_sock_ops *ctx, struct bpf_s
 	}
 	own = bpf_sk_storage_get(&mesh_own, sk, 0, 0);
 	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);
+	vouch_at_close(ctx, kept, own);
 	handover_at_close(ctx, (own && own->presents) || (kept && kept->role == MESH_ROLE_CAPTURED));
 	if (is_ours(kept))
 		flow_closed(ctx, sk, kept, ctx->args[0]);
@@ -119,7 +106,7 @@ int mesh_sockops(struct bpf_sock_ops *ctx)
 		connected(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		accepted(ctx, sk);
+		accepted(ctx, sk, settings);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		state_changed(ctx, sk);

@@ -59,6 +59,15 @@ static __always_inline int set_present(struct bpf_sockopt *ctx, struct mesh_own 
 	return handled(ctx);
 }
 
+/* For capture_inbound, which can't read what is kept with a socket. */
+static __always_inline void note_beat(struct bpf_sockopt *ctx, const struct mesh_own *own)
+{
+	struct mesh_netns_beat beat = { .beat_ns = own->beat_ns, .state = own->beat_state };
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+
+	bpf_map_update_elem(&mesh_beats, &cookie, &beat, BPF_ANY);
+}
+
 static __always_inline int set_beat(struct bpf_sockopt *ctx, struct mesh_own *own)
 {
 	struct mesh_beat *beat = ctx->optval;
@@ -70,6 +79,7 @@ static __always_inline int set_beat(struct bpf_sockopt *ctx, struct mesh_own *ow
 		return refused(EPERM);
 	own->beat_ns = bpf_ktime_get_boot_ns();
 	own->beat_state = beat->state;
+	note_beat(ctx, own);
 	return handled(ctx);
 }
 
@@ -147,7 +157,7 @@ int mesh_getopt(struct bpf_sockopt *ctx)
 	if (!sk || ctx->optname != MESH_SO_ACCEPTED || (void *)(answer + 1) > ctx->optval_end)
 		return refused(EINVAL);
 	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);
-	if (!kept || kept->role != MESH_ROLE_ACCEPTED) {
+	if (!kept || (kept->role != MESH_ROLE_ACCEPTED && kept->role != MESH_ROLE_INBOUND_PLAIN)) {
 		mesh_count(MESH_REASON_HANDOVER_MISSING);
 		return refused(ENOENT);
 	}

@@ -28,6 +28,7 @@ int mesh_listening(struct bpf_iter__tcp *ctx)
 	struct mesh_owner_key key = {};
 	struct mesh_noted *noted;
 	struct tcp_sock *tcp;
+	__u64 cgroup_id = 0;
 	__u32 workload;
 
 	if (!common || !settings)
@@ -38,7 +39,7 @@ int mesh_listening(struct bpf_iter__tcp *ctx)
 	/* The release of an MPTCP listener is that of the socket above ours: one that we can't see end is not noted. */
 	if (!tcp || mesh_is_mptcp(tcp))
 		return 0;
-	workload = mesh_socket_workload(tcp);
+	workload = mesh_socket_owner(tcp, &cgroup_id);
 	noted = bpf_sk_storage_get(&mesh_noted, tcp, 0, workload ? BPF_SK_STORAGE_GET_F_CREATE : 0);
 	if (!workload) {
 		forget_listener(noted);
@@ -47,7 +48,7 @@ int mesh_listening(struct bpf_iter__tcp *ctx)
 	if (noted && noted->workload == workload)
 		return 0;
 	place_of(tcp, &key);
-	note_listener(noted, &key, workload, tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id, settings);
+	note_listener(noted, &key, workload, cgroup_id, settings);
 	return 0;
 }
 

@@ -17,6 +17,13 @@ package final class KernelPrograms {
     package let egress: BPFMap<mesh_egress_key, mesh_egress>
     package let owners: BPFMap<mesh_owner_key, mesh_owner>
     package let handovers: BPFMap<mesh_tuple, mesh_socket>
+    package let vouches: BPFMap<mesh_tuple, mesh_vouch>
+    package let inboundPorts: BPFMap<mesh_inbound_port, UInt32>
+    package let exemptions: BPFMap<mesh_exempt_key, UInt32>
+    /// The value is a socket's descriptor.
+    package let inboundListeners: BPFMap<mesh_inbound_key, UInt64>
+    package let beats: BPFMap<UInt64, mesh_netns_beat>
+    package let inbound: InboundPrograms
     package let events: EventRing
     package let live: LiveFlows
     package let listenerScan: ListenerScan
@@ -50,6 +57,13 @@ package final class KernelPrograms {
         egress = try object.map("mesh_egress", mesh_egress_key.self, mesh_egress.self)
         owners = try object.map("mesh_owners", mesh_owner_key.self, mesh_owner.self)
         handovers = try object.map("mesh_handover", mesh_tuple.self, mesh_socket.self)
+        vouches = try object.map("mesh_vouches", mesh_tuple.self, mesh_vouch.self)
+        inboundPorts = try object.map("mesh_in_ports", mesh_inbound_port.self, UInt32.self)
+        exemptions = try object.map("mesh_exempt", mesh_exempt_key.self, UInt32.self)
+        inboundListeners = try object.map("mesh_inbound", mesh_inbound_key.self, UInt64.self)
+        beats = try object.map("mesh_beats", UInt64.self, mesh_netns_beat.self)
+        inbound = try InboundPrograms(
+            template: try object.program(InboundPrograms.program), pinDirectory: pinDirectory)
         counterMap = try object.mapDescriptor("mesh_counters")
         events = try EventRing(mapDescriptor: try object.mapDescriptor("mesh_events"))
         live =
@@ -74,7 +88,7 @@ package final class KernelPrograms {
 
     /// Programs that are not in their place any more, as somebody removed a pin or detached a link: one sentence each.
     package func faults() -> [String] {
-        attachments.compactMap { $0.fault(pinDirectory: pinDirectory) } + fence.faults()
+        attachments.compactMap { $0.fault(pinDirectory: pinDirectory) } + fence.faults() + inbound.faults()
     }
 
     /// How often each reason was counted, over all processors, by its number.

@@ -6,7 +6,8 @@ import MeshPolicy
 import ProxyControl
 
 // Connections whose both ends are on this node: captured, judged with the identities that the kernel attests, dialled,
-// relayed. No TLS and no tunnel. Two records, one for each socket, point to each other.
+// relayed. No TLS and no tunnel. Two records, one for each socket, point to each other. Plain text from outside the mesh
+// is relayed in the same way.
 
 /// One socket of a local relay.
 struct RelayEnd {
@@ -66,6 +67,14 @@ extension UnsafeMutablePointer<LoopState> {
             clientPrincipal: record.sourcePrincipal, clientNode: snapshot.localNode, source: record.source,
             destination: address, channel: .sameNode(destinationWorkload: destination),
             tunnelPort: pointee.settings.tunnelPort)
+        relayIfAllowed(descriptor, record, facts, snapshot)
+    }
+
+    /// Judges the connection of `descriptor`, then dials the application and relays it.
+    func relayIfAllowed(
+        _ descriptor: Int32, _ record: OpenRecord, _ facts: ConnectionFacts, _ snapshot: Snapshot
+    ) {
+        var record = record
         let permit: Permit
         switch authorize(facts, snapshot) {
         case .denied(let denial):
@@ -74,7 +83,7 @@ extension UnsafeMutablePointer<LoopState> {
         case .allowed(let given): permit = given
         }
         record.decide(permit, snapshot, self)
-        let namespace = snapshot.workload(destination)?.networkNamespace ?? .node
+        let namespace = snapshot.workload(permit.destinationWorkload)?.networkNamespace ?? .node
         let dial = ApplicationDial(permit: permit, presented: record.source, networkNamespace: namespace)
         let client = pointee.relayEnds.take()
         let server = pointee.relayEnds.take()
@@ -85,7 +94,7 @@ extension UnsafeMutablePointer<LoopState> {
         server.initialize(
             to: RelayEnd(
                 isClient: false, descriptor: -1, loop: self, other: client, openedAt: pointee.now,
-                workload: destination))
+                workload: permit.destinationWorkload))
         client.pointee.connectionID = record.id
         client.pointee.live = LiveConnection(permit, source: record.source.address)
         client.pointee.opening = pointee.openings.take()
@@ -141,7 +150,12 @@ extension UnsafeMutablePointer<RelayEnd> {
             let server = pointee.other
             server.pointee.descriptor = descriptor
             server.pointee.flags.insert(.connecting)
-            pointee.opening?.pointee.record.dialCookie = Socket.cookie(of: descriptor)
+            let cookie = Socket.cookie(of: descriptor)
+            if pointee.opening?.pointee.record.direction == .inbound {
+                pointee.opening?.pointee.record.cookie = cookie
+            } else {
+                pointee.opening?.pointee.record.dialCookie = cookie
+            }
             loop.watchEdges(descriptor, server)
         }
     }

@@ -36,6 +36,7 @@ extension UnsafeMutablePointer<LoopState> {
             case .outbound: outboundAccepted(descriptor)
             case .tunnel: tunnelAccepted(descriptor)
             case .names: close(descriptor, resets: true)
+            case .inbound: plaintextCame(descriptor)
             }
             if pointee.shared.isOverloaded { return judgeOverload() }
         }

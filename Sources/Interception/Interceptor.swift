@@ -34,7 +34,6 @@ package final class Interceptor {
         /// What workloads send without a verdict is dropped even where their egress is allowed.
         package var fencesAllEgress = false
         package var ports = MeshSockets.Ports()
-        package var inboundPort: UInt16 = 15006
         /// Without a beat for so long, a listener is none (restart grace included).
         package var beatStaleMilliseconds: UInt64 = 5_000
         package var handoversPerWorkloadMax: UInt16 = 4_096
@@ -100,6 +99,7 @@ package final class Interceptor {
     let kernel: KernelState
     let maker: SocketMaker
     let sockets: MeshSockets
+    let inbound: InboundCapture
     var supervisor: ProxySupervisor?
 
     var workloads: [WorkloadResource] = []
@@ -147,7 +147,8 @@ package final class Interceptor {
         maker = SocketMaker(makerConfiguration)
         sockets = MeshSockets(
             maker: maker, namespaces: namespaces, reactor: reactor, ports: configuration.ports,
-            descriptorsMax: configuration.proxyDescriptorsMax)
+            descriptorsMax: configuration.proxyDescriptorsMax, setInbound: tables.inbound.setListener)
+        inbound = InboundCapture(tables.inbound, namespaces: namespaces)
     }
 
     /// Turns the programs on, then adopts or starts the proxy. Call `setWorkloads` first: what it finds is refused, not
@@ -177,7 +178,7 @@ package final class Interceptor {
     package var runningInstances: [LocalInstances.Instance] { instances.all }
     /// What an operator should set right, for `meshctl check`.
     package var currentProblems: [String] {
-        (scanProblems + instances.all.compactMap(\.problem) + sockets.problems + olderProblems).sorted()
+        (scanProblems + instances.all.compactMap(\.problem) + sockets.problems + olderProblems + inbound.problems).sorted()
     }
     /// 0 while there is no proxy, or it has none yet.
     package var proxySnapshotVersion: UInt64 { isProxyConnected ? readiness.versionInUse : 0 }
@@ -237,7 +238,7 @@ package final class Interceptor {
         settings.beat_stale_ns = configuration.beatStaleMilliseconds * 1_000_000
         settings.node_netns_cookie = try NetworkNamespace.cookieOfCallingThread()
         settings.outbound_port_be = configuration.ports.outbound.bigEndian
-        settings.inbound_port_be = configuration.inboundPort.bigEndian
+        settings.inbound_port_be = configuration.ports.inbound.bigEndian
         settings.tunnel_port_be = configuration.ports.tunnel.bigEndian
         settings.dns_port_be = configuration.ports.names.bigEndian
         settings.root_level = UInt32(cgroups.root.split(separator: "/").count)

@@ -100,6 +100,7 @@ extension Interceptor {
         for id in now.intersection(deserted) {
             let cookie = namespaces.cookie(of: id)
             sockets.namespaceGone(id)
+            inbound.namespaceGone(cookie: cookie)
             namespaces.remove(id)
             attempt { () throws(IOError) in take(try instances.retire(id, cookie: cookie)) }
         }
@@ -148,6 +149,7 @@ extension Interceptor {
                 wanted.namespaces[workload.networkNamespace]?.insert(family)
             }
         }
+        wanted.plaintext = PlaintextPlan(snapshot).namespaces
         for node in snapshot.allNodes {
             if node.isLocal {
                 wanted.tunnelAddresses = Set(node.tunnelAddresses)
@@ -162,18 +164,24 @@ extension Interceptor {
 
     private func refreshKernel() throws(IOError) {
         guard let snapshot else { return }
+        // Before a workload is ready, and before the first listener of its namespace can be called.
+        inbound.update(Set(instances.all.filter(\.isResolved).map(\.networkNamespace)))
         let cgroups = instances.all.map { instance in
             KernelState.Cgroup(
                 id: instance.cgroupID, workload: instance.workload,
-                isReady: instance.isResolved && readiness.isReady(instance.workload),
+                isReady: instance.isResolved && readiness.isReady(instance.workload)
+                    && inbound.isAtWork(in: instance.networkNamespace),
                 directory: hierarchy.directory(instance.path))
         }
+        var cookies: [NetworkNamespaceID: UInt64] = [:]
+        for id in namespaces.ids { cookies[id] = namespaces.cookie(of: id) }
         let listeners = namespaces.ids.compactMap { id in
             namespaces.cookie(of: id).map {
                 KernelState.Listeners(cookie: $0, addresses: sockets.captureAddresses(id))
             }
         }
-        try kernel.apply(snapshot, cgroups: cgroups, listeners: listeners, unreachable: unreachable)
+        try kernel.apply(
+            snapshot, cgroups: cgroups, listeners: listeners, cookies: cookies, unreachable: unreachable)
         noteListeners()
         lookForOlderConnections()
     }

@@ -41,6 +41,8 @@ package final class KernelState {
     private var nodes: TableSync<mesh_address, UInt32>
     private var egress: TableSync<mesh_egress_key, mesh_egress>
     private var patterns: TableSync<UInt32, mesh_pattern>
+    private var inboundPorts: TableSync<mesh_inbound_port, UInt32>
+    private var exemptions: TableSync<mesh_exempt_key, UInt32>
     private let failureOpen: Bool
     private let fencesAll: Bool
     private var fenced: Set<WorkloadID> = []
@@ -60,6 +62,8 @@ package final class KernelState {
         let declared = UInt8(truncatingIfNeeded: mesh_egress_origin.MESH_EGRESS_DECLARED.rawValue)
         egress = TableSync(tables.egress, isOurs: { $0.origin == declared })
         patterns = TableSync(tables.patterns)
+        inboundPorts = TableSync(tables.inbound.ports)
+        exemptions = TableSync(tables.inbound.exemptions)
     }
 
     package func isFenced(_ workload: WorkloadID) -> Bool { fenced.contains(workload) }
@@ -116,13 +120,15 @@ package final class KernelState {
         }
     }
 
-    /// Makes the maps equal to this. `unreachable`: nodes that tunnels can't reach, with the errno to refuse with.
+    /// Makes the maps equal to this. `cookies` are those of the namespaces; `unreachable`: nodes that tunnels can't reach,
+    /// with the errno to refuse with.
     package func apply(
         _ snapshot: Snapshot, cgroups wantedCgroups: [Cgroup], listeners wantedListeners: [Listeners],
-        unreachable: [NodeID: Int32]
+        cookies: [NetworkNamespaceID: UInt64] = [:], unreachable: [NodeID: Int32]
     ) throws(IOError) {
         let egressPlan = EgressPlan(snapshot, fencesAll: fencesAll)
-        let wantedWorkloads = workloadContent(snapshot, egressPlan)
+        let wantedWorkloads = workloadContent(snapshot, egressPlan, cookies)
+        let plaintext = PlaintextPlan(snapshot)
         let wantedDestinations = DestinationPlan(snapshot, unreachable: unreachable).content
         let wantedNodes = KernelState.nodeContent(snapshot)
         let listenerContent = KernelState.listenerContent(wantedListeners)
@@ -137,6 +143,8 @@ package final class KernelState {
         try egress.put(egressPlan.content)
         try fence(wantedCgroups, egressPlan)
         try nodes.put(wantedNodes)
+        try inboundPorts.put(plaintext.ports)
+        try exemptions.put(plaintext.exemptions)
         try workloads.put(wantedWorkloads)
         try destinations.put(wantedDestinations)
         try listeners.put(listenerContent)
@@ -146,6 +154,8 @@ package final class KernelState {
         try destinations.removeOthers(wantedDestinations)
         try listeners.removeOthers(listenerContent)
         try workloads.removeOthers(wantedWorkloads)
+        try exemptions.removeOthers(plaintext.exemptions)
+        try inboundPorts.removeOthers(plaintext.ports)
         try nodes.removeOthers(wantedNodes)
         try egress.removeOthers(egressPlan.content)
     }
@@ -163,11 +173,18 @@ package final class KernelState {
     }
 
     private func workloadContent(
-        _ snapshot: Snapshot, _ egress: EgressPlan
+        _ snapshot: Snapshot, _ egress: EgressPlan, _ cookies: [NetworkNamespaceID: UInt64]
     ) -> TableSync<UInt32, mesh_workload>.Content {
         var content: TableSync<UInt32, mesh_workload>.Content = [:]
-        for workload in snapshot.allWorkloads where workload.isLocal && workload.isRunning {
+        let running = snapshot.allWorkloads.filter { $0.isLocal && $0.isRunning }
+        let inhabitants = Dictionary(grouping: running, by: \.networkNamespace).mapValues(\.count)
+        for workload in running {
+            let namespace = workload.networkNamespace
             var entry = mesh_workload()
+            entry.has_own_netns = namespace != .node && inhabitants[namespace] == 1 ? 1 : 0
+            entry.netns_cookie = cookies[namespace] ?? 0
+            entry.inbound_mode = UInt8(
+                truncatingIfNeeded: PlaintextPlan.number(snapshot.inboundModes(of: workload.id).mode))
             entry.network = workload.network.rawValue
             entry.principal = workload.principal.rawValue
             if let address = workload.address(isIPv6: false) { entry.address4 = address.meshAddress }

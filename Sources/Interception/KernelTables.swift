@@ -42,6 +42,7 @@ package struct KernelTables {
     /// Connections of the calling thread's network namespace that no program saw begin; `holding`: workloads by the
     /// inodes of the sockets that their processes hold.
     package var findOlder: (_ holding: [UInt64: UInt32]) throws(IOError) -> [mesh_older]
+    package var inbound: InboundTables
 
     package init(
         settings: @escaping (mesh_settings) throws(IOError) -> Void, cgroups: KernelTable<UInt64, mesh_cgroup>,
@@ -51,7 +52,8 @@ package struct KernelTables {
         egress: KernelTable<mesh_egress_key, mesh_egress>, patterns: KernelTable<UInt32, mesh_pattern>,
         noteListeners: @escaping () throws(IOError) -> Void,
         fence: @escaping ([UInt64: String]) throws(IOError) -> Void,
-        findOlder: @escaping (_ holding: [UInt64: UInt32]) throws(IOError) -> [mesh_older]
+        findOlder: @escaping (_ holding: [UInt64: UInt32]) throws(IOError) -> [mesh_older],
+        inbound: InboundTables
     ) {
         self.settings = settings
         self.cgroups = cgroups
@@ -64,6 +66,7 @@ package struct KernelTables {
         self.noteListeners = noteListeners
         self.fence = fence
         self.findOlder = findOlder
+        self.inbound = inbound
     }
 }
 

@@ -1,4 +1,4 @@
-import CMeshABI
+package import CMeshABI
 import Glibc
 package import LinuxIO
 package import MeshModel
@@ -10,6 +10,7 @@ package import ProxyControl
 package final class MeshSockets {
     package struct Ports: Equatable, Sendable {
         package var outbound: UInt16 = 15001
+        package var inbound: UInt16 = 15006
         package var tunnel: UInt16 = 15008
         /// The first of `MESH_RESOLVERS_MAX`; 0: DNS is left alone.
         package var names: UInt16 = MeshPort.dns
@@ -32,6 +33,8 @@ package final class MeshSockets {
     package struct Wanted: Equatable, Sendable {
         /// Namespaces with workloads, and the families of the addresses that are dialled there.
         package var namespaces: [NetworkNamespaceID: Families] = [:]
+        /// Those of them in which a workload takes plain text.
+        package var plaintext: Set<NetworkNamespaceID> = []
         /// This node's own, where tunnels arrive.
         package var tunnelAddresses: Set<IPAddress> = []
         /// Of the peer nodes' tunnel addresses.
@@ -63,6 +66,7 @@ package final class MeshSockets {
     private let reactor: Reactor
     private let ports: Ports
     private let descriptorsMax: UInt32
+    private let setInbound: (mesh_inbound_key, borrowing FileDescriptor) throws(IOError) -> Void
 
     private var channel: ProxyChannel?
     private var loops: UInt16 = 1
@@ -79,10 +83,13 @@ package final class MeshSockets {
     package var problems: [String] { failures.map { "\($0): \($1)" } }
     private var wanted = Wanted()
 
-    /// `descriptorsMax`: what the proxy may hold at most.
+    /// `descriptorsMax`: what the proxy may hold at most. `setInbound` tells the kernel side which listener takes plain
+    /// text in a namespace.
     package init(
-        maker: SocketMaker, namespaces: NamespaceTable, reactor: Reactor, ports: Ports, descriptorsMax: UInt32
+        maker: SocketMaker, namespaces: NamespaceTable, reactor: Reactor, ports: Ports, descriptorsMax: UInt32,
+        setInbound: @escaping (mesh_inbound_key, borrowing FileDescriptor) throws(IOError) -> Void
     ) {
+        self.setInbound = setInbound
         self.descriptorsMax = descriptorsMax
         self.maker = maker
         self.namespaces = namespaces
@@ -174,6 +181,12 @@ package final class MeshSockets {
             + ports6.map { SocketAddress(Self.captureAddress6, $0) }
     }
 
+    /// Only to be there: the kernel side hands over what was meant for other addresses and ports.
+    private func plaintextTargets(_ id: NetworkNamespaceID) -> [SocketAddress] {
+        let addresses = Self.captureAddresses4.prefix(1) + (withoutIPv6.contains(id) ? [] : [Self.captureAddress6])
+        return addresses.map { SocketAddress($0, ports.inbound) }
+    }
+
     private func reconcile() {
         guard let channel, channel.isOpen else { return }
         var keys: Set<ListenerKey> = []
@@ -181,6 +194,8 @@ package final class MeshSockets {
             prepare(id)
             for target in captureTargets(id) { makeListeners(.outbound, id, target, &keys) }
             for target in namesTargets(id) { makeListeners(.names, id, target, &keys) }
+            guard wanted.plaintext.contains(id) else { continue }
+            for target in plaintextTargets(id) { makeListeners(.inbound, id, target, &keys) }
         }
         for address in wanted.tunnelAddresses.sorted() {
             prepare(.node)
@@ -228,7 +243,7 @@ package final class MeshSockets {
                 on: address, isDatagram: kind == .names, in: namespace, id: id, count: UInt16(missing.count))
             guard made.cookie == namespaces.cookie(of: id) else { return }
             failures[subject] = nil
-            deliver(made, missing)
+            try deliver(made, missing)
         } catch {
             if !address.address.isIPv4, kind != .tunnel,
                 error.code == EADDRNOTAVAIL || error.code == EAFNOSUPPORT
@@ -240,10 +255,16 @@ package final class MeshSockets {
         }
     }
 
-    private func deliver(_ made: consuming SocketMaker.Made, _ keys: [ListenerKey]) {
+    private func deliver(_ made: consuming SocketMaker.Made, _ keys: [ListenerKey]) throws(IOError) {
+        let cookie = made.cookie
         var sockets = made.takeSockets()
         for key in keys {
             guard let socket = sockets.takeFirst() else { return }
+            if key.kind == .inbound {
+                // One of the loops' is enough: the kernel spreads what is handed to a group of listeners.
+                let family = UInt32(key.address.address.isIPv4 ? AF_INET : AF_INET6)
+                try setInbound(mesh_inbound_key(netns_cookie: cookie, family: family, pad: 0), socket)
+            }
             let listener = ListenerDescription(
                 id: nextListener, kind: key.kind, networkNamespace: key.networkNamespace, address: key.address,
                 loop: key.loop)

@@ -16,7 +16,27 @@ extension KernelTables {
                     throw KernelTableError(error.operation, code: error.code, object: error.object)
                 }
             },
-            findOlder: { holding throws(KernelTableError) in try programs.older.find(holding: holding) })
+            findOlder: { holding throws(KernelTableError) in try programs.older.find(holding: holding) },
+            inbound: InboundTables(programs))
+    }
+}
+
+extension InboundTables {
+    init(_ programs: KernelPrograms) {
+        self.init(
+            ports: KernelTable(programs.inboundPorts), exemptions: KernelTable(programs.exemptions),
+            setListener: { key, socket throws(KernelTableError) in
+                try programs.inboundListeners.put(key, UInt64(socket.number))
+            },
+            forgetBeat: { cookie throws(KernelTableError) in try programs.beats.remove(cookie) },
+            attach: { cookie, namespace throws(KernelTableError) in
+                do throws(BPFError) {
+                    try programs.inbound.attach(cookie: cookie, in: namespace)
+                } catch {
+                    throw KernelTableError("\(error.operation) \(error.object)", code: error.code)
+                }
+            },
+            detach: { programs.inbound.detach(cookie: $0) }, attached: { programs.inbound.pinned() })
     }
 }
 

@@ -75,6 +75,10 @@ extension mesh_reason {
         .MESH_REASON_QUEUE_LIMIT,
         .MESH_REASON_POLICY_DENIED,
         .MESH_REASON_PLAINTEXT_REFUSED,
+        .MESH_REASON_PLAINTEXT_EXEMPT,
+        .MESH_REASON_LISTENER_MISMATCH,
+        .MESH_REASON_VOUCH_FULL,
+        .MESH_REASON_DIRECT_FAILED,
         .MESH_REASON_EGRESS_DENIED,
         .MESH_REASON_EGRESS_WITHOUT_VERDICT,
         .MESH_REASON_RAW_SOCKET_DENIED,
@@ -192,6 +196,10 @@ extension mesh_reason {
         case .MESH_REASON_QUEUE_LIMIT: "queue_limit"
         case .MESH_REASON_POLICY_DENIED: "policy_denied"
         case .MESH_REASON_PLAINTEXT_REFUSED: "plaintext_refused"
+        case .MESH_REASON_PLAINTEXT_EXEMPT: "plaintext_exempt"
+        case .MESH_REASON_LISTENER_MISMATCH: "listener_mismatch"
+        case .MESH_REASON_VOUCH_FULL: "vouch_full"
+        case .MESH_REASON_DIRECT_FAILED: "direct_failed"
         case .MESH_REASON_EGRESS_DENIED: "egress_denied"
         case .MESH_REASON_EGRESS_WITHOUT_VERDICT: "egress_without_verdict"
         case .MESH_REASON_RAW_SOCKET_DENIED: "raw_socket_denied"

@@ -18,7 +18,7 @@ package struct ConnectionFacts: Hashable, Sendable {
         case plaintext(destinationWorkload: WorkloadID)
     }
 
-    /// Authenticated by TLS, or by the kernel for a workload of this node.
+    /// Authenticated by TLS, or by the kernel for a workload of this node; none for plain text.
     package var clientPrincipal: PrincipalID
     /// The peer node of the tunnel, or this node.
     package var clientNode: NodeID

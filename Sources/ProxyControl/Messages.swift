@@ -95,6 +95,8 @@ package struct ListenerDescription: Equatable, Sendable {
         case tunnel = 2
         /// DNS queries of workloads by UDP, on loopback.
         case names = 4
+        /// Plain text from outside the mesh, to any address and port of a workload that takes it.
+        case inbound = 3
     }
 
     package var id: UInt32

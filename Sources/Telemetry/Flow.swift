@@ -26,6 +26,8 @@ struct Flow {
         static let serviceInferred = Marks(rawValue: 256)
         /// A tunnel peer that was turned away: strangers can make as many as they like.
         static let peerRefusal = Marks(rawValue: 512)
+        /// Plain text from outside the mesh.
+        static let plaintext = Marks(rawValue: 1024)
     }
 
     var id: UInt64
@@ -115,12 +117,13 @@ struct Flow {
         decidedBy = pool.name(opened.decidedBy.description)
         dryRunDenial = pool.name(opened.dryRunDenial.description)
         marks.insert(.decided)
+        if direction == .inbound && opened.sourcePrincipal.isEmpty { marks.insert(.plaintext) }
         if !opened.allowed { marks.insert(.denied) }
     }
 
     /// Takes what the kernel counted for one of the flow's application sockets.
     mutating func count(_ event: KernelFlowEvent) {
-        let isClient = event.role != .served
+        let isClient = event.role != .served && event.role != .plain
         guard isClient || !marks.contains(.clientCounts) else { return }
         if isClient { marks.insert(.clientCounts) }
         marks.insert(.kernelCounts)
@@ -128,7 +131,7 @@ struct Flow {
         bytesReceived = isClient ? event.bytesReceived : event.bytesSent
         if event.approximate { marks.insert(.approximate) }
         // The loopback leg's figures mean nothing: they are the tunnel's unless the socket reaches out itself.
-        if event.role == .passthrough {
+        if event.role == .passthrough || event.role == .plain {
             rttMicroseconds = event.rttMicroseconds
             retransmits = event.retransmits
         }
@@ -136,7 +139,7 @@ struct Flow {
 
     mutating func take(process event: KernelFlowEvent, pool: inout NamePool) {
         switch event.role {
-        case .served:
+        case .served, .plain:
             destinationPid = event.pid
             destinationCommand = pool.name(event.command)
         case .captured, .passthrough, .refused:
@@ -145,7 +148,10 @@ struct Flow {
         }
     }
 
-    var isMutualTLS: Bool { tunnel != 0 && !marks.contains(.passthrough) }
+    var security: ConnectionSecurity {
+        if marks.contains(.plaintext) { return .none }
+        return tunnel != 0 && !marks.contains(.passthrough) ? .mutualTLS : .unknown
+    }
 
     func labels(isSourceReporter: Bool, flags: ResponseFlags) -> IstioSeries.Labels {
         IstioSeries.Labels(
@@ -153,7 +159,7 @@ struct Flow {
             source: sourceFacts?.sourceLabels ?? IstioWorkloadLabels.unknownSource,
             destination: destinationFacts?.destinationLabels ?? IstioWorkloadLabels.unknownDestination,
             sourcePrincipal: sourcePrincipal.text, destinationPrincipal: destinationPrincipal.text,
-            service: service?.labels ?? Self.serviceLabels(destinationFacts), flags: flags, isMutualTLS: isMutualTLS)
+            service: service?.labels ?? Self.serviceLabels(destinationFacts), flags: flags, security: security)
     }
 
     /// For a workload that was called by its own address: Istio leaves the service unknown but names the namespace.

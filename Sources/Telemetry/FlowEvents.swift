@@ -20,6 +20,11 @@ package struct KernelFlowEvent: Equatable, Sendable {
         case served
         /// A connect() that the hook refused: no socket remains.
         case refused
+        /// An application's accepted socket whose peer is outside the mesh; of kind refused, one that never was.
+        case plain
+
+        /// Whether no word of the proxy follows.
+        var isDecidedByKernel: Bool { self == .passthrough || self == .plain }
     }
 
     package var kind: Kind
@@ -51,7 +56,7 @@ package struct KernelFlowEvent: Equatable, Sendable {
     /// events look like open ones.
     package init?(_ event: mesh_event, isLive: Bool) {
         guard let kind = Self.kind(event.kind, isLive: isLive),
-            let role = kind == .refused ? .refused : Self.role(event.socket.role)
+            let role = Self.role(event.socket.role)
         else { return nil }
         self.init(
             kind: kind, role: role, source: SocketAddress(event.socket.source),
@@ -91,6 +96,7 @@ package struct KernelFlowEvent: Equatable, Sendable {
             .passthrough
         case mesh_socket_role.MESH_ROLE_SERVED.rawValue: .served
         case mesh_socket_role.MESH_ROLE_REFUSED.rawValue: .refused
+        case mesh_socket_role.MESH_ROLE_INBOUND_PLAIN.rawValue: .plain
         default: nil
         }
     }

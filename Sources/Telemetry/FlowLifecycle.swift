@@ -12,6 +12,12 @@ extension FlowTable {
             flow.dialCookie = key
             flow.destinationFacts = names?.workload(event.workload)
             flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
+        case .plain:
+            flow.direction = .inbound
+            flow.dialCookie = key
+            flow.destinationFacts = names?.workload(event.workload)
+            flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
+            flow.marks.insert(.plaintext)
         case .captured, .passthrough, .refused:
             flow.cookie = key
             flow.sourceFacts = names?.workload(event.workload)

@@ -4,7 +4,9 @@ package import MeshModel
 extension FlowTable {
     /// `addsUnknown` lets live events make flows: once after a start, for the connections that were there before.
     package mutating func record(_ event: KernelFlowEvent, addsUnknown: Bool = false) {
-        if event.kind == .refused { return recordRefused(event) }
+        if event.kind == .refused {
+            return event.role == .plain ? recordRefusedPlaintext(event) : recordRefused(event)
+        }
         let key = event.role == .served ? event.peerCookie : event.cookie
         guard key != 0 else { return }
         let known = bySocket[key]
@@ -12,7 +14,7 @@ extension FlowTable {
         storage[index].take(process: event, pool: &pool)
         storage[index].sweep = sweep
         if event.kind != .opened { storage[index].count(event) }
-        if event.role == .passthrough { openSeries(index, now: event.atNanoseconds) }
+        if event.role.isDecidedByKernel { openSeries(index, now: event.atNanoseconds) }
         countBytes(index, now: event.atNanoseconds)
         if event.kind == .closed { socketClosed(index, event) }
     }
@@ -141,12 +143,31 @@ extension FlowTable {
         end(index, .refused, now: event.atNanoseconds)
     }
 
+    /// Strangers' connections to a workload, as those of tunnel peers.
+    private mutating func recordRefusedPlaintext(_ event: KernelFlowEvent) {
+        guard peerRefusals < Self.peerRefusalsMax else {
+            lost += 1
+            return
+        }
+        var flow = Flow(
+            id: nextID, openedNanoseconds: event.atNanoseconds, source: event.source, destination: event.destination)
+        flow.direction = .inbound
+        flow.marks = [.denied, .peerRefusal, .plaintext]
+        flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
+        flow.destinationFacts = names?.workload(event.workload)
+        flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
+        guard let index = insert(flow) else { return }
+        peerRefusals += 1
+        openSeries(index, now: event.atNanoseconds)
+        end(index, .refused, now: event.atNanoseconds)
+    }
+
     private mutating func socketClosed(_ index: Int32, _ event: KernelFlowEvent) {
         // The server's socket may end before the client's, whose figures count.
         if event.role == .served, storage[index].marks.contains(.clientCounts) { return }
         storage[index].marks.insert(.socketClosed)
         let flow = storage[index]
-        if flow.progress != .open || event.role == .passthrough {
+        if flow.progress != .open || event.role.isDecidedByKernel {
             end(index, .closed, now: event.atNanoseconds)
         } else {
             closing.append(index, id: flow.id, at: event.atNanoseconds)

@@ -35,9 +35,8 @@ enum ResponseFlags: String, Sendable {
 
     init(_ reason: Reason) {
         switch reason {
-        case .MESH_REASON_POLICY_DENIED, .MESH_REASON_PLAINTEXT_REFUSED, .MESH_REASON_PEER_DENIED,
-            .MESH_REASON_AUTHORITY_PRINCIPAL_MISMATCH,
-            .MESH_REASON_AUTHORITY_UNKNOWN,
+        case .MESH_REASON_POLICY_DENIED, .MESH_REASON_PEER_DENIED, .MESH_REASON_PLAINTEXT_REFUSED,
+            .MESH_REASON_LISTENER_MISMATCH, .MESH_REASON_AUTHORITY_PRINCIPAL_MISMATCH, .MESH_REASON_AUTHORITY_UNKNOWN,
             .MESH_REASON_AUTHORITY_MALFORMED, .MESH_REASON_AUTHORITY_MESH_PORT, .MESH_REASON_PRINCIPAL_NOT_ON_NODE,
             .MESH_REASON_PRINCIPAL_UNKNOWN, .MESH_REASON_PEER_NODE_UNKNOWN, .MESH_REASON_MESH_PORT_RESERVED,
             .MESH_REASON_SOCKET_OWNER_MISMATCH, .MESH_REASON_EGRESS_DENIED, .MESH_REASON_EGRESS_WITHOUT_VERDICT,
@@ -61,6 +60,13 @@ enum ResponseFlags: String, Sendable {
     }
 }
 
+/// Istio's word for how a connection was protected.
+enum ConnectionSecurity: String, Sendable {
+    case mutualTLS = "mutual_tls"
+    case none
+    case unknown
+}
+
 /// Istio's TCP metrics, by label set. Bounded: beyond the cap a connection is counted in no series and the loss is
 /// counted; series that nothing has touched for a while, with no open connection, are dropped.
 struct IstioSeries {
@@ -72,7 +78,7 @@ struct IstioSeries {
         var destinationPrincipal: String
         var service: String
         var flags: ResponseFlags
-        var isMutualTLS: Bool
+        var security: ConnectionSecurity
 
         var text: String {
             PrometheusText.labelText([("reporter", isSourceReporter ? "source" : "destination")]) + "," + source + ","
@@ -83,7 +89,7 @@ struct IstioSeries {
                 ]) + "," + service + ","
                 + PrometheusText.labelText([
                     ("request_protocol", "tcp"), ("response_flags", flags.rawValue),
-                    ("connection_security_policy", isMutualTLS ? "mutual_tls" : "unknown"),
+                    ("connection_security_policy", security.rawValue),
                 ])
         }
 

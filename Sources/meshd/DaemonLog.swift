@@ -35,8 +35,16 @@ final class DaemonLog {
         }
     }
 
-    /// A connect() that the kernel side refused.
+    /// A connect() that the kernel side refused, or plain text that came to a workload.
     func refusal(_ flow: KernelFlowEvent) {
+        if flow.role == .plain {
+            return limited(
+                "plain text refused", key: "plain \(flow.reason.name) \(flow.source.address)",
+                [
+                    ("reason", flow.reason.name), ("source", "\(flow.source)"),
+                    ("workload", "\(flow.workload.rawValue)"), ("destination", "\(flow.destination)"),
+                ])
+        }
         limited(
             "connect refused", key: "connect \(flow.reason.name) \(flow.workload.rawValue)",
             [

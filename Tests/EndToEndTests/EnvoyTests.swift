@@ -50,10 +50,14 @@ extension EndToEnd {
             try Certificates.make("envoy-server", principal: Lab.principalPrefix + "e-w1")
             try Shell.output("\(link) add \(address)/\(Lab.isIPv6Only ? 128 : 32) dev mesh0 nodad 2>/dev/null || true")
             defer { _ = try? Shell.run("\(link) del \(address)/\(Lab.isIPv6Only ? 128 : 32) dev mesh0; rm -f \(file)") }
+            // Envoy is no part of the mesh: what it hands on in plain text no workload of ours would take.
+            try Lab.start(
+                "traffic-server-envoy", "b", "none", "\(Lab.python) \(Lab.applications)/traffic_server.py 7010")
+            defer { try? Lab.stop("traffic-server-envoy") }
             try Self.start(
                 "server", "b",
                 [
-                    "AT": address, "TO": Lab.address("b"), "PORT": "7000", "PEER": Lab.principalPrefix,
+                    "AT": address, "TO": Lab.address("b"), "PORT": "7010", "PEER": Lab.principalPrefix,
                     "CERTIFICATE": "\(Certificates.directory)/envoy-server.pem",
                     "KEY": "\(Certificates.directory)/envoy-server-key.pem", "TRUST": "\(Lab.state)/ca/ca.pem",
                 ])

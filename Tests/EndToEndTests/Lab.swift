@@ -133,6 +133,7 @@ enum Lab {
 struct Flow: Decodable {
     let sourcePrincipal: String?
     let destinationPrincipal: String?
+    let source: String?
     let sourceWorkload: String?
     let destinationWorkload: String?
     let bytesSent: UInt64
@@ -140,7 +141,6 @@ struct Flow: Decodable {
     let state: String
     let verdict: String
     let reason: String?
-    let source: String?
     let originalDestination: String?
 
     enum CodingKeys: String, CodingKey {

@@ -35,6 +35,14 @@ final class FakeKernel {
     let egress = FakeTable<mesh_egress_key, mesh_egress>()
     var fenced: [UInt64: String] = [:]
     var older: [mesh_older] = []
+    let inboundPorts = FakeTable<mesh_inbound_port, UInt32>()
+    let exemptions = FakeTable<mesh_exempt_key, UInt32>()
+    /// Where capture_inbound is at work.
+    var inboundCaptures: Set<UInt64> = []
+    /// The namespaces, by cookie and family, that have a listener for plain text.
+    var inboundListeners: Set<Raw<mesh_inbound_key>> = []
+    /// What `attach` fails with.
+    var inboundFailure: IOError?
 
     var listenerScans = 0
 
@@ -43,6 +51,18 @@ final class FakeKernel {
             settings: { [self] in settings = $0 }, cgroups: cgroups.table, workloads: workloads.table,
             destinations: destinations.table, listeners: listeners.table, nodes: nodes.table,
             egress: egress.table, patterns: patterns.table, noteListeners: { [self] in listenerScans += 1 },
-            fence: { [self] in fenced = $0 }, findOlder: { [self] _ in older })
+            fence: { [self] in fenced = $0 }, findOlder: { [self] _ in older },
+            inbound: inbound)
+    }
+
+    private var inbound: InboundTables {
+        InboundTables(
+            ports: inboundPorts.table, exemptions: exemptions.table,
+            setListener: { [self] key, _ in inboundListeners.insert(Raw(key)) }, forgetBeat: { _ in },
+            attach: { [self] cookie, _ throws(IOError) in
+                if let inboundFailure { throw inboundFailure }
+                inboundCaptures.insert(cookie)
+            },
+            detach: { [self] in inboundCaptures.remove($0) }, attached: { [self] in inboundCaptures })
     }
 }

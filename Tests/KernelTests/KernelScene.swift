@@ -12,6 +12,7 @@ final class KernelScene {
     let live: [mesh_event]
     let counters: [UInt64]
     let handoversLeft: Int
+    let vouchesLeft: Int
     let workloadHandovers: UInt32
     /// By cgroup, of those that were made while the programs ran: what they were marked as.
     let marks: [String: UInt8]
@@ -89,6 +90,8 @@ final class KernelScene {
         defer { world.remove() }
         let programs = try world.load()
         try world.describe(programs)
+        try world.captureInbound(programs)
+        try world.exemptPort8087(programs)
         let driver = try world.startDriver()
         _ = try driver.line()
         var live: [mesh_event] = []
@@ -120,6 +123,7 @@ final class KernelScene {
         self.events = events
         counters = try reloaded.counters()
         handoversLeft = try reloaded.handovers.keys().count
+        vouchesLeft = try reloaded.vouches.keys().count
         workloadHandovers = try reloaded.workloads.get(1)?.handovers ?? 99
         owners.append(try Self.owners(reloaded))
         self.owners = owners

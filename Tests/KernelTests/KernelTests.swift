@@ -143,6 +143,7 @@ import Testing
 
     @Test func handOversAreDeletedAndUncounted() {
         #expect(scene.handoversLeft == 0)
+        #expect(scene.vouchesLeft == 0)
         #expect(scene.workloadHandovers == 0)
     }
 

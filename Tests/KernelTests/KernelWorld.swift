@@ -4,11 +4,12 @@ import Glibc
 import Interception
 import LinuxIO
 import MeshModel
+import Testing
 
 /// Cgroups, network namespace, BPF file system and driver process of one scene.
 final class KernelWorld {
     private let hierarchy: CgroupHierarchy
-    private let name = "culvert-kernel-\(getpid())"
+    private let name: String
     private let groups = [
         "w1", "w1/child", "w1/nested", "w1/outside", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "sockets",
         "outside",
@@ -26,7 +27,9 @@ final class KernelWorld {
         var description: String
     }
 
-    init() throws {
+    /// `purpose` keeps two scenes apart.
+    init(_ purpose: String = "kernel") throws {
+        name = "culvert-\(purpose)-\(getpid())"
         hierarchy = try CgroupHierarchy.locate()
         bpffs = "/run/\(name)"
         for group in groups { try hierarchy.create("/\(name)/\(group)") }
@@ -207,11 +210,51 @@ final class KernelWorld {
         try programs.settings.put(0, settings)
     }
 
-    func startDriver() throws -> Driver {
-        let script = #filePath.split(separator: "/").dropLast().joined(separator: "/")
+    func startDriver(_ script: String = "driver.py") throws -> Driver {
+        let directory = #filePath.split(separator: "/").dropLast().joined(separator: "/")
+        let root = hierarchy.directory("/\(name)")
         return try Driver(
-            "exec nsenter --net=/run/netns/\(name) /usr/bin/python3 -B /\(script)/driver/driver.py \(hierarchy.directory("/\(name)"))"
-        )
+            "exec nsenter --net=/run/netns/\(name) /usr/bin/python3 -B /\(directory)/driver/\(script) \(root) "
+                + pinDirectory, release: "/tmp/\(name)-driver")
+    }
+
+    /// Puts capture_inbound to work in the world's network namespace; the cookie of that.
+    @discardableResult
+    func captureInbound(_ programs: KernelPrograms) throws -> UInt64 {
+        let namespace = try NetworkNamespace(name: name)
+        let cookie = try namespace.cookie()
+        try programs.inbound.attach(cookie: cookie, in: namespace)
+        return cookie
+    }
+
+    /// Anybody may call port 8087 of workload 7 in plain text.
+    func exemptPort8087(_ programs: KernelPrograms) throws {
+        let everybody = mesh_exempt_key(
+            prefix_length: UInt32(MESH_EXEMPT_FIXED_BITS) + 96, workload: 7, port_be: UInt16(8087).bigEndian,
+            version: 4, address: KernelWorld.address(0, 0, 0, 0))
+        try programs.exemptions.put(everybody, 1)
+    }
+
+    /// Port 9003 of workload 1 and all of workload 4 take plain text; 10.9.0.3 may probe port 9004 of workload 2.
+    func describeInbound(_ programs: KernelPrograms) throws {
+        try programs.inboundPorts.put(
+            mesh_inbound_port(workload: 1, port_be: UInt16(9003).bigEndian, pad: 0),
+            mesh_inbound_mode.MESH_INBOUND_PERMISSIVE.rawValue)
+        var fourth = try #require(try programs.workloads.get(4))
+        fourth.inbound_mode = UInt8(mesh_inbound_mode.MESH_INBOUND_PERMISSIVE.rawValue)
+        try programs.workloads.put(4, fourth)
+        let probe = mesh_exempt_key(
+            prefix_length: UInt32(MESH_EXEMPT_FIXED_BITS) + 128, workload: 2, port_be: UInt16(9004).bigEndian,
+            version: 4,
+            address: KernelWorld.address(10, 9, 0, 3))
+        try programs.exemptions.put(probe, 1)
+    }
+
+    /// Whether workload 1 has the network namespace to itself.
+    func setAlone(_ isAlone: Bool, _ programs: KernelPrograms) throws {
+        var first = try #require(try programs.workloads.get(1))
+        first.has_own_netns = isAlone ? 1 : 0
+        try programs.workloads.put(1, first)
     }
 
     // MARK: private
@@ -267,8 +310,8 @@ final class Driver {
     private let output: UnsafeMutablePointer<FILE>
     private let release: String
 
-    init(_ command: String) throws {
-        release = "/tmp/culvert-driver-\(getpid())"
+    init(_ command: String, release: String) throws {
+        self.release = release
         mkfifo(release, 0o600)
         guard let stream = popen("{ \(command); } <>\(release)", "r") else {
             throw KernelWorld.Failure(description: "popen: errno \(errno)")

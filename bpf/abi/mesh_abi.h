@@ -41,7 +41,7 @@ struct mesh_settings {
 	__u8 version; /* MESH_ABI_VERSION of the writer */
 	__u8 enabled; /* 0: every program passes */
 	__u16 handover_per_workload_max;
-	__u32 reserved0;
+	__u32 policy_generation; /* of the snapshot in force: verdicts of another one are void */
 	__u64 sockets_cgroup_id; /* the socket maker's cgroup */
 	__u64 beat_stale_ns; /* a beat older than this (restart grace included) is no listener */
 	__u64 node_netns_cookie;
@@ -66,6 +66,12 @@ struct mesh_cgroup {
 	__u8 pad[3];
 };
 
+/* What becomes of plain text that comes to a workload from outside the mesh */
+enum __attribute__((enum_extensibility(closed))) mesh_inbound_mode {
+	MESH_INBOUND_STRICT = 0, /* refused at once */
+	MESH_INBOUND_PERMISSIVE = 1, /* handed to the proxy, which judges it as unauthenticated */
+};
+
 /* mesh_workloads: HASH, workload id (__u32) -> struct mesh_workload. Local workloads only */
 struct mesh_workload {
 	__u32 network; /* scope of its addresses */
@@ -75,11 +81,13 @@ struct mesh_workload {
 	__u8 failure_open;
 	__u8 pad[3];
 	__u32 handovers; /* captured connections on their way to the proxy; written by the programs */
-	__u8 reserved_inbound[2];
+	__u8 inbound_mode; /* enum mesh_inbound_mode, for ports without an entry in mesh_in_ports */
+	__u8 has_own_netns; /* 1: alone in its network namespace, whose loopback is its own business */
 	__u8 egress_mode; /* enum mesh_egress_mode */
 	__u8 fence; /* MESH_FENCE_* */
 	__u8 reserved_bytes[4];
-	__u64 reserved[3];
+	__u64 netns_cookie; /* of the network namespace that it lives in; 0: not known */
+	__u64 reserved[2];
 };
 
 /* What a workload may reach outside the mesh */
@@ -115,6 +123,31 @@ struct mesh_egress {
 	__u8 origin; /* enum mesh_egress_origin */
 	__u8 pad[7];
 	__u64 expires_ns; /* 0: never; later it counts for nothing */
+};
+
+/* mesh_in_ports: HASH -> __u32 enum mesh_inbound_mode, for ports whose mode is another than their workload's */
+struct mesh_inbound_port {
+	__u32 workload;
+	__be16 port_be;
+	__u16 pad;
+};
+
+/* mesh_exempt: LPM_TRIE -> __u32, sources whose plain text to this port passes whatever the mode: declared probes */
+#define MESH_EXEMPT_FIXED_BITS 64 /* of the prefix: what comes before the address */
+
+struct mesh_exempt_key {
+	__u32 prefix_length; /* MESH_EXEMPT_FIXED_BITS and the bits of the address */
+	__u32 workload;
+	__be16 port_be;
+	__u16 version; /* 4 or 6: the prefix ::/0 holds no IPv4 address */
+	struct mesh_address address;
+};
+
+/* mesh_inbound: SOCKHASH of the proxy's inbound listeners, one of each family; mesh_beats tells of their life */
+struct mesh_inbound_key {
+	__u64 netns_cookie;
+	__u32 family;
+	__u32 pad;
 };
 
 /* mesh_dests: HASH. Looked up with the port first, then with port_be 0 (the address alone) */
@@ -184,6 +217,36 @@ struct mesh_owner {
 	__u64 cgroup_id;
 };
 
+#define MESH_WORKLOAD_PENDING 0xffffffffu /* who listens in a cgroup that is marked: mesh_cgroups says when it is known */
+
+/* mesh_beats: HASH, cookie of a network namespace (__u64) -> the last beat of a mesh listener there */
+struct mesh_netns_beat {
+	__u64 beat_ns;
+	__u32 state; /* enum mesh_listener_state */
+	__u32 pad;
+};
+
+/*
+ * mesh_vouches: HASH, {destination network namespace, four-tuple} -> struct mesh_vouch: this node itself opened that
+ * connection. Written when the source port is known and no SYN sent; deleted on accept and on close. Never LRU
+ */
+enum __attribute__((enum_extensibility(closed))) mesh_vouch_kind {
+	MESH_VOUCH_DIAL = 1, /* the mesh's own dial socket, on a Permit */
+	MESH_VOUCH_OWN = 2, /* a workload's connect to its own address or to loopback */
+	MESH_VOUCH_DIRECT = 3, /* let through by a verdict */
+};
+
+struct mesh_vouch {
+	__u32 workload; /* who must be listening */
+	__u32 source_workload;
+	__u32 principal; /* of the source, where it is direct */
+	__u32 policy_generation;
+	__u64 cookie; /* of the connecting socket */
+	__u8 kind; /* enum mesh_vouch_kind */
+	__u8 pad[7];
+	__u64 reserved;
+};
+
 /* mesh_handover: HASH, never LRU: entries are deleted on hand-over and on close */
 struct mesh_tuple {
 	__u64 netns_cookie;
@@ -202,9 +265,11 @@ enum __attribute__((enum_extensibility(closed))) mesh_socket_role {
 	MESH_ROLE_REFUSED = 4, /* a connect() that the hook refused; only in events */
 	MESH_ROLE_DIAL = 5, /* the mesh's own dial socket */
 	MESH_ROLE_ACCEPTED = 6, /* the mesh's own accepted socket */
-	/* 7 to 9: direct path, inbound plaintext, datagrams */
+	MESH_ROLE_DIRECT = 7, /* either end of a same-node connection without the proxy */
+	MESH_ROLE_INBOUND_PLAIN = 8, /* an accepted socket whose peer is outside the mesh: the proxy's or an application's */
+	/* 9: datagrams */
 	MESH_ROLE_PREEXISTING = 10, /* connected in plain text before its workload was meshed */
-	MESH_ROLE_OWN = 11, /* a workload's socket to itself, or what it accepted in the open: judged, but no flow */
+	MESH_ROLE_OWN = 11, /* a workload's socket to itself, or what it accepted from itself: judged, but no flow */
 };
 
 /*
@@ -240,7 +305,7 @@ struct mesh_socket {
 enum __attribute__((enum_extensibility(closed))) mesh_event_kind {
 	MESH_EVENT_OPEN = 1,
 	MESH_EVENT_CLOSE = 2,
-	MESH_EVENT_REFUSED = 3, /* a connect or bind that a hook refused, with its reason */
+	MESH_EVENT_REFUSED = 3, /* a connect or bind that a hook refused, or plain text to a workload; with its reason */
 	MESH_EVENT_CGROUP_MADE = 4, /* value: cgroup id; matched a pattern */
 	MESH_EVENT_CGROUP_REMOVED = 5,
 	MESH_EVENT_LISTENING = 6, /* a workload listens: destination is where */
@@ -340,6 +405,10 @@ MESH_SIZE(struct mesh_destination, 32);
 MESH_SIZE(struct mesh_tuple, 48);
 MESH_SIZE(struct mesh_socket, 136);
 MESH_SIZE(struct mesh_owner_key, 32);
+MESH_SIZE(struct mesh_workload, 80);
+MESH_SIZE(struct mesh_settings, 112);
+MESH_SIZE(struct mesh_exempt_key, 28);
+MESH_SIZE(struct mesh_vouch, 40);
 MESH_SIZE(struct mesh_present, 28);
 MESH_SIZE(struct mesh_question_key, 44);
 MESH_SIZE(struct mesh_question, 28);

@@ -15,6 +15,7 @@ struct MESH_CONTEXT bpf_sock_ops;
 struct MESH_CONTEXT bpf_sockopt;
 struct MESH_CONTEXT bpf_sock;
 struct MESH_CONTEXT __sk_buff;
+struct MESH_CONTEXT bpf_sk_lookup;
 
 #include <linux/bpf.h>
 
@@ -35,6 +36,8 @@ struct MESH_CONTEXT __sk_buff;
 #define IPPROTO_UDP 17
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
+#define IPPROTO_TCP 6
+#define LOOPBACK_IFINDEX 1
 #define SOCK_DONE_BIT 1 /* enum sock_flags: a FIN was received */
 
 #define EPERM 1

@@ -125,18 +125,40 @@ static __always_inline bool mesh_caller(struct mesh_cgroup *caller)
 	return false;
 }
 
-/* The same for the cgroup that a socket was created in; 0 where it is no workload's. */
-static __always_inline __u32 mesh_workload_of_cgroup(struct cgroup *group)
+/*
+ * The same for the cgroup that a socket was created in; its id is set to that of the cgroup that says so. 0 where it is no
+ * workload's, MESH_WORKLOAD_PENDING where meshd has not said yet whose it is.
+ */
+static __always_inline __u32 mesh_owner_of_cgroup(struct cgroup *group, __u64 *cgroup_id)
 {
 	for (int level = 0; level < MESH_ANCESTORS_MAX && group; level++) {
+		__u64 id = BPF_CORE_READ(group, kn, id);
 		struct mesh_cgroup found = {};
 
-		if (mesh_read_cgroup(BPF_CORE_READ(group, kn, id), &found))
-			return found.state == MESH_CGROUP_OUTSIDE ? 0 : found.workload;
+		if (mesh_read_cgroup(id, &found)) {
+			*cgroup_id = id;
+			if (found.state == MESH_CGROUP_OUTSIDE)
+				return 0;
+			return found.workload ? found.workload : MESH_WORKLOAD_PENDING;
+		}
 		/* self is the first member of struct cgroup, so its parent's address is the parent group's */
 		group = (struct cgroup *)BPF_CORE_READ(group, self.parent);
 	}
 	return 0;
+}
+
+/* 0 also while it is not known. */
+static __always_inline __u32 mesh_workload_of_cgroup(struct cgroup *group)
+{
+	__u64 cgroup_id = 0;
+	__u32 workload = mesh_owner_of_cgroup(group, &cgroup_id);
+
+	return workload == MESH_WORKLOAD_PENDING ? 0 : workload;
+}
+
+static __always_inline __u32 mesh_socket_owner(struct tcp_sock *tcp, __u64 *cgroup_id)
+{
+	return mesh_owner_of_cgroup(tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup, cgroup_id);
 }
 
 static __always_inline bool mesh_is_mptcp(struct tcp_sock *tcp)

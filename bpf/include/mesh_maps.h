@@ -14,7 +14,7 @@ struct mesh_own {
 	__u8 beat_state; /* enum mesh_listener_state; 0: no beat yet */
 	__u32 netns;
 	struct mesh_present present;
-	__u32 pad;
+	__u32 destination; /* application: the workload that the connect hook found there */
 	__u64 beat_ns;
 	__u64 reserved[2]; /* pinned with the others, so append-only like the ABI */
 };
@@ -147,6 +147,45 @@ struct {
 	__type(key, __u64);
 	__type(value, __u32);
 } mesh_holders MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_tuple);
+	__type(value, struct mesh_vouch);
+} mesh_vouches MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_inbound_port);
+	__type(value, __u32);
+} mesh_in_ports MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_exempt_key);
+	__type(value, __u32);
+} mesh_exempt MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 16384);
+	__type(key, struct mesh_inbound_key);
+	__type(value, __u64);
+} mesh_inbound MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct mesh_netns_beat);
+} mesh_beats MESH_MAP;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

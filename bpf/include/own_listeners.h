@@ -2,7 +2,8 @@
 /*
  * own_listeners: which workload listens where, {network namespace, address or any, port} -> workload. A callback can't
  * refuse: a port that two workloads take, or one of the mesh's, is reported to meshd. A socket counts in one entry at most
- * and keeps which one, so that only what was noted is forgotten.
+ * and keeps which one, so that only what was noted is forgotten. The listener of a cgroup that is only marked yet is noted
+ * as pending, with the marked cgroup's id: so it is judged from its first connection on.
  */
 #pragma once
 
@@ -37,6 +38,8 @@ static __always_inline enum mesh_reason own_place(const struct mesh_owner_key *k
 		known = bpf_map_lookup_elem(&mesh_owners, key);
 		if (!known)
 			continue;
+		if (known->workload == MESH_WORKLOAD_PENDING && known->cgroup_id == owner->cgroup_id)
+			known->workload = owner->workload;
 		if (known->workload != owner->workload)
 			return MESH_REASON_PORT_CONFLICT;
 		__sync_fetch_and_add(&known->listeners, 1);
@@ -57,7 +60,9 @@ static __always_inline void forget_listener(struct mesh_noted *noted)
 	workload = noted->workload;
 	noted->workload = 0;
 	known = bpf_map_lookup_elem(&mesh_owners, &noted->key);
-	if (known && known->workload == workload && __sync_fetch_and_add(&known->listeners, -1) == 1)
+	if (!known || (known->workload != workload && workload != MESH_WORKLOAD_PENDING))
+		return;
+	if (__sync_fetch_and_add(&known->listeners, -1) == 1)
 		bpf_map_delete_elem(&mesh_owners, &noted->key);
 }
 
@@ -89,15 +94,19 @@ static __always_inline void listener_began(struct bpf_sock_ops *ctx, struct bpf_
 					   const struct mesh_settings *settings)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	__u32 workload = tcp ? mesh_socket_workload(tcp) : 0;
 	struct mesh_owner_key key = {};
+	__u64 cgroup_id = 0;
+	__u32 workload;
 
-	if (!workload || !tcp)
+	if (!tcp)
+		return;
+	workload = mesh_socket_owner(tcp, &cgroup_id);
+	if (!workload)
 		return;
 	key.netns_cookie = bpf_get_netns_cookie(ctx);
 	mesh_local_address(ctx, &key.address);
 	key.port_be = mesh_local_port(ctx);
 	note_listener(bpf_sk_storage_get(&mesh_noted, sk, 0, BPF_SK_STORAGE_GET_F_CREATE), &key, workload,
-		      tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id, settings);
+		      cgroup_id, settings);
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }

@@ -35,8 +35,11 @@ marked_request() { # WORKLOAD URL: request line and body carry the marker
 proof_nothing_readable() {
     local MARKER open_url
     MARKER=$(openssl rand -hex 8)
-    open_url="http://[$(lab_address6 b)]:8080/"
+    open_url="http://[$(lab_address6 b)]:8099/"
+    lab_start open-server b none /usr/bin/python3 -m http.server 8099 --bind ::
+    wait_for 10 lab_in a none curl -s -m 5 -o /dev/null "$open_url" || { echo "no server outside the mesh" && return 1; }
     capture "$PROOFS/open.pcap" marked_request none "$open_url" || return 1
+    process_end open-server
     [ "$(grep -caE "secret-(path|body)-$MARKER" "$PROOFS/open.pcap")" -ge 1 ] ||
         { echo "the control failed: the capture shows not even a plain request" && return 1; }
     MARKER=$(openssl rand -hex 8)

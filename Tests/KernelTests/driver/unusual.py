@@ -197,7 +197,7 @@ def foreign_listener(listener):
 
 def fail_open():
     """Called while the proxy's beat is stale."""
-    enter("w2")
+    enter("outside")  # as if on another node, where no workload listens for this one to judge
     server = listen(("10.9.0.2", 8090))
     enter("w4")
     client = tcp()
