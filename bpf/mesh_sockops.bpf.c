@@ -54,6 +54,10 @@ static __always_inline void served(struct bpf_sock_ops *ctx, struct bpf_sock *sk
 	kept->opened_ns = bpf_ktime_get_boot_ns();
 	mesh_local_address(ctx, &kept->destination.address);
 	kept->destination.port_be = mesh_local_port(ctx);
+	if (!kept->workload) {
+		kept->netns_cookie = bpf_get_netns_cookie(ctx);
+		kept->workload = meant_workload(kept);
+	}
 	watch_state(ctx);
 	flow_opened(ctx, sk, kept);
 }

@@ -5,6 +5,8 @@
  * meshd runs, tells of them, each time anew while they are there; meshd ends those of fenced workloads. Noted with the
  * socket they are shown as flows, and count once.
  */
+#include "include/find_listener.h"
+#include "include/holders.h"
 #include "include/observe_flows.h"
 
 static __always_inline bool is_connection(__u8 state)
@@ -29,14 +31,14 @@ static __always_inline void read_addresses(struct sock_common *common, struct me
 	}
 }
 
-/* Who holds the socket now, says meshd; 0: nobody that it asks about. */
-static __always_inline __u32 holder_of(struct sock *sk)
+/* It came to a listener of the workload's, so it was not the workload that connected. */
+static __always_inline bool came_in(const struct mesh_socket *socket)
 {
-	struct socket_alloc *outer = (struct socket_alloc *)sk->sk_socket;
-	__u64 inode = outer ? BPF_CORE_READ(outer, vfs_inode.i_ino) : 0;
-	__u32 *holder = bpf_map_lookup_elem(&mesh_holders, &inode);
+	__u32 workload = 0;
 
-	return holder ? *holder : 0;
+	return find_listener(socket->netns_cookie, &socket->source.address, socket->source.port_be, &workload) ==
+		       LISTENER_KNOWN &&
+	       workload == socket->workload;
 }
 
 SEC("iter/tcp")
@@ -79,6 +81,7 @@ int mesh_older(struct bpf_iter__tcp *ctx)
 		holder && holder != owner ? MESH_REASON_SOCKET_FROM_OUTSIDE : MESH_REASON_PLAINTEXT_PREEXISTING;
 	older.event.at_ns = socket->opened_ns;
 	older.device = common->skc_bound_dev_if;
+	older.inbound = came_in(socket);
 	measure(&older.event, tcp, common->skc_state);
 	older.event.approximate = 1; /* which side connected is not known, so neither whether a SYN counts */
 	if (!is_known) {

@@ -2,8 +2,10 @@
 /*
  * The parts of own_listeners outside sockops. Listeners that are older than these programs, or than their cgroup's being a
  * workload, are found by an iterator over the TCP sockets of a network namespace, which meshd runs. Nothing calls us
- * back when such a socket changes state, so its release counts too.
+ * back when such a socket changes state, so its release counts too. A listener that was made elsewhere and given to the
+ * workload (socket activation) is the workload's as well, once meshd has seen a process hold it.
  */
+#include "include/holders.h"
 #include "include/own_listeners.h"
 
 static __always_inline void place_of(struct tcp_sock *tcp, struct mesh_owner_key *key)
@@ -20,6 +22,14 @@ static __always_inline void place_of(struct tcp_sock *tcp, struct mesh_owner_key
 		key->address.word[word] = common->skc_v6_rcv_saddr.in6_u.u6_addr32[word];
 }
 
+/* Made in no workload's cgroup: who held it at the last look that asked, as long as that workload is there. */
+static __always_inline bool is_still_held(struct mesh_noted *noted)
+{
+	__u32 workload = noted ? noted->workload : 0;
+
+	return workload && noted->held && bpf_map_lookup_elem(&mesh_workloads, &workload);
+}
+
 SEC("iter/tcp")
 int mesh_listening(struct bpf_iter__tcp *ctx)
 {
@@ -30,6 +40,7 @@ int mesh_listening(struct bpf_iter__tcp *ctx)
 	struct tcp_sock *tcp;
 	__u64 cgroup_id = 0;
 	__u32 workload;
+	bool is_held;
 
 	if (!common || !settings)
 		return 0;
@@ -40,15 +51,21 @@ int mesh_listening(struct bpf_iter__tcp *ctx)
 	if (!tcp || mesh_is_mptcp(tcp))
 		return 0;
 	workload = mesh_socket_owner(tcp, &cgroup_id);
+	is_held = !workload;
+	if (is_held)
+		workload = holder_of(&tcp->inet_conn.icsk_inet.sk);
 	noted = bpf_sk_storage_get(&mesh_noted, tcp, 0, workload ? BPF_SK_STORAGE_GET_F_CREATE : 0);
 	if (!workload) {
-		forget_listener(noted);
+		if (!is_still_held(noted))
+			forget_listener(noted);
 		return 0;
 	}
 	if (noted && noted->workload == workload)
 		return 0;
 	place_of(tcp, &key);
 	note_listener(noted, &key, workload, cgroup_id, settings);
+	if (noted)
+		noted->held = is_held;
 	return 0;
 }
 

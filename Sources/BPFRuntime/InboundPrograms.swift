@@ -102,7 +102,8 @@ package final class InboundPrograms {
         }
         var options = bpf_prog_load_opts()
         // libbpf wants every byte after the last field to be zero, and what pads the structure need not be.
-        options.sz = (MemoryLayout<bpf_prog_load_opts>.offset(of: \.expected_attach_type) ?? 0) + MemoryLayout<UInt32>.size
+        options.sz =
+            (MemoryLayout<bpf_prog_load_opts>.offset(of: \.expected_attach_type) ?? 0) + MemoryLayout<UInt32>.size
         options.expected_attach_type = BPF_SK_LOOKUP
         let number = bpf_prog_load(
             BPF_PROG_TYPE_SK_LOOKUP, Self.program, "Dual BSD/GPL", instructions, instructions.count, &options)

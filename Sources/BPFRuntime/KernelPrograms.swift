@@ -77,7 +77,7 @@ package final class KernelPrograms {
         listenerScan = try ListenerScan(program: try object.program("mesh_listening"))
         older = try OlderSockets(
             program: try object.program("mesh_older"),
-            holders: try object.map("mesh_holders", UInt64.self, UInt32.self))
+            holders: try object.map("mesh_holders", UInt64.self, UInt32.self), listenerScan: listenerScan)
         fence = try EgressFence(
             program: try object.programDescriptor("mesh_fence"), pinDirectory: pinDirectory)
         attachments = Attachment.all(root: cgroupRoot, sockets: socketsCgroup)

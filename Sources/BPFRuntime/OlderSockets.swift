@@ -7,22 +7,27 @@ package import LinuxIO
 package final class OlderSockets {
     private let link: OpaquePointer
     private let holders: BPFMap<UInt64, UInt32>
+    private let listenerScan: ListenerScan
 
-    init(program: OpaquePointer, holders: BPFMap<UInt64, UInt32>) throws(BPFError) {
+    init(
+        program: OpaquePointer, holders: BPFMap<UInt64, UInt32>, listenerScan: ListenerScan
+    ) throws(BPFError) {
         guard let attached = bpf_program__attach_iter(program, nil) else {
             throw BPFError("attach", code: errno, object: "mesh_older")
         }
         link = attached
         self.holders = holders
+        self.listenerScan = listenerScan
     }
 
     deinit { bpf_link__destroy(link) }
 
-    /// Those of the calling thread's network namespace. `holding`:
+    /// Those of the calling thread's network namespace, whose listeners are noted first. `holding`:
     /// workloads by the inodes of the sockets that their processes hold.
     package func find(holding: [UInt64: UInt32]) throws(IOError) -> [mesh_older] {
         defer { for inode in holding.keys { try? holders.remove(inode) } }
         for (inode, workload) in holding { try holders.put(inode, workload) }
+        try listenerScan.run()
         let number = bpf_iter_create(bpf_link__fd(link))
         guard number >= 0 else { throw IOError("bpf_iter_create", code: -number, object: "mesh_older") }
         let iterator = FileDescriptor(owning: number)

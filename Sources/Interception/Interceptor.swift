@@ -178,7 +178,8 @@ package final class Interceptor {
     package var runningInstances: [LocalInstances.Instance] { instances.all }
     /// What an operator should set right, for `meshctl check`.
     package var currentProblems: [String] {
-        (scanProblems + instances.all.compactMap(\.problem) + sockets.problems + olderProblems + inbound.problems).sorted()
+        (scanProblems + instances.all.compactMap(\.problem) + sockets.problems + olderProblems + inbound.problems)
+            .sorted()
     }
     /// 0 while there is no proxy, or it has none yet.
     package var proxySnapshotVersion: UInt64 { isProxyConnected ? readiness.versionInUse : 0 }

@@ -96,12 +96,22 @@ extension Interceptor {
         }
     }
 
-    /// In the connection's network namespace. Where egress is fenced it is ended: the fence lets nothing of it out, and
-    /// so both ends learn of it.
+    /// Whether it would be refused if it began now.
+    private func isRefused(_ found: mesh_older) -> Bool {
+        let workload = WorkloadID(rawValue: found.event.socket.workload)
+        if kernel.isFenced(workload) { return true }
+        guard found.inbound != 0, let snapshot else { return false }
+        let port = SocketAddress(found.event.socket.source).port
+        let client = SocketAddress(found.event.socket.destination).address
+        return snapshot.inboundMode(of: workload, port: port) == .strict
+            && !snapshot.isExempt(client, to: workload, port: port)
+    }
+
+    /// In the connection's network namespace. What would be refused now is ended, so that both ends learn of it.
     private func take(_ found: mesh_older, _ before: [UInt64: mesh_older]) {
         var event = found.event
         let isNew = before[event.socket.cookie] == nil
-        if kernel.isFenced(WorkloadID(rawValue: event.socket.workload)) {
+        if isRefused(found) {
             do throws(IOError) {
                 let isEnded = try ConnectionEnd.destroy(
                     local: SocketAddress(event.socket.source), remote: SocketAddress(event.socket.destination),

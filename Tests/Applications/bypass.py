@@ -173,6 +173,23 @@ def brought_in(host, port, result):
     ask(made, result)
 
 
+def serve(host, port, result):
+    """Listens in the first cgroup, answers in the others: a listener that is given to them."""
+    cgroups = sys.argv[4:]
+    if cgroups:
+        enter(cgroups[0])
+    listener = socket.create_server((host, port), family=family(host))
+    for cgroup in cgroups[1:]:
+        enter(cgroup)
+    print(json.dumps({"outcome": "listening"}), flush=True)
+    listener.settimeout(60)
+    held = []
+    while True:
+        connection, _ = listener.accept()
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        held.append(connection)
+
+
 def moved(host, port, result):
     """Was in the first cgroup, with a connection of its own, before it came to the second."""
     enter(sys.argv[4])
@@ -209,7 +226,7 @@ WAYS = {
     "mptcp": lambda host, port, result: plainly(host, port, result, MPTCP), "io_uring": io_uring,
     "sctp": lambda host, port, result: plainly(host, port, result, SCTP), "packet": packet, "datagram": datagram,
     "udp-lite": lambda host, port, result: socket.socket(family(host), socket.SOCK_DGRAM, UDP_LITE),
-    "bind": bind_port, "autobind": autobind, "other-cgroup": other_cgroup, "brought-in": brought_in, "moved": moved,
+    "bind": bind_port, "autobind": autobind, "other-cgroup": other_cgroup, "brought-in": brought_in, "moved": moved, "serve": serve,
     "namespace": own_namespace, "hold": hold,
     "io_uring-raw": io_uring_socket,
 }

@@ -193,6 +193,22 @@ extension EndToEnd {
             #expect(flow?.verdict == "denied" && flow?.sourceWorkload == "shop/a-x1", "\(String(describing: flow))")
         }
 
+        @Test func plaintextThatCameInBeforeTheMeshIsEndedWhereItIsNotTaken() throws {
+            try ExtraWorkload.make("x5", port: 7_904, isMeshed: false)
+            defer { try? ExtraWorkload.remove("x5") }
+            let (log, script) = ("\(Lab.state)/log/earlier.log", "\(Lab.python) \(Lab.applications)/bypass.py")
+            try Shell.output("rm -f \(log)")
+            try Lab.start("server", "a", "x5", "\(script) serve \(Lab.address("a")) 7904")
+            let isConnected = try Shell.waits(10) {
+                try Lab.start("earlier", "b", "none", "\(script) hold \(Lab.address("a")) 7904")
+                return try Shell.waits(1) { try Shell.run("grep -q connected \(log)").status == 0 }
+            }
+            #expect(isConnected)
+            try ExtraWorkload.mesh("x5", port: 7_904)
+            #expect(try Shell.waits(15) { try Shell.run("grep -q ECONNRESET \(log)").status == 0 })
+            for name in ["server", "earlier"] { try Lab.stop(name) }
+        }
+
         @Test(arguments: [(name: "x3", egress: "mode: DENY", isEnded: true), ("x4", "mode: ALLOW", false)])
         func connectionOlderThanTheMeshIsReportedAndEndedWhereEgressIsFenced(
             _ kind: (name: String, egress: String, isEnded: Bool)

@@ -130,7 +130,8 @@ extension EndToEnd {
 
         @Test func permissivePortTakesPlainTextAndNoOtherDoes() throws {
             try Traffic.startServers()
-            try Self.with("{selector: {matchLabels: {app: b-w3}}, portLevelMtls: {7000: {mode: PERMISSIVE}}}") { () throws in
+            try Self.with("{selector: {matchLabels: {app: b-w3}}, portLevelMtls: {7000: {mode: PERMISSIVE}}}") {
+                () throws in
                 let address = Lab.address("b", "w3")
                 #expect(try Shell.waits(10) { try Self.connect("a", "none", to: address, 7000).outcome == "0" })
                 #expect(try Self.connect("a", "none", to: address, 8080).outcome == "ECONNREFUSED")
@@ -140,7 +141,8 @@ extension EndToEnd {
         @Test func declaredProbePassesFromItsSourceToItsPortOnly() throws {
             try Traffic.startServers()
             let (probe, address) = (Lab.address("b"), Lab.address("b", "w3"))
-            try Self.with("{selector: {matchLabels: {app: b-w3}}, exempt: [{source: \"\(probe)\", port: 7000}]}") { () throws in
+            try Self.with("{selector: {matchLabels: {app: b-w3}}, exempt: [{source: \"\(probe)\", port: 7000}]}") {
+                () throws in
                 #expect(try Shell.waits(10) { try Self.connect("b", "none", to: address, 7000).outcome == "0" })
                 #expect(try Self.connect("b", "none", to: address, 8080).outcome == "ECONNREFUSED")
                 #expect(try Self.connect("a", "none", to: address, 7000).outcome == "ECONNREFUSED")

@@ -117,6 +117,27 @@ extension EndToEnd {
             #expect(try attempt.flow()?.sourceWorkload == "shop/a-w1")
         }
 
+        /// As systemd does it: the listener is made outside and given to the process of the workload.
+        @Test func listenerThatWasGivenToAWorkloadTakesNoPlaintextAndServesTheMesh() throws {
+            try ExtraWorkload.make("given", port: 7_905)
+            defer {
+                try? Lab.stop("given")
+                try? ExtraWorkload.remove("given")
+            }
+            let cgroups = "\(Lab.variable("LAB_CGROUP"))/a \(ExtraWorkload.cgroup("given"))"
+            let address = Lab.address("a")
+            try Lab.start(
+                "given", "a", "none", "\(Lab.python) \(Lab.applications)/bypass.py serve \(address) 7905 \(cgroups)")
+            func call(_ workload: String) throws -> Attempt {
+                try Attempt.decode(
+                    Lab.output("b", workload, "\(Lab.python) \(Lab.applications)/bypass.py plainly \(address) 7905"))
+            }
+            let isRefused = try Shell.waits(10) { try call("none").outcome == "ECONNREFUSED" }
+            #expect(isRefused)
+            #expect(try call("w1").answer?.contains(" 200 ") == true)
+            #expect(try Lab.flows("a").contains { $0.destinationWorkload == "shop/a-given" && $0.verdict == "allowed" })
+        }
+
         @Test func processThatMovesIsTheOtherWorkloadFromThenOn() throws {
             for (cgroups, workload) in [
                 (["workloads/w2", "workloads/w1"], "w1"), (["workloads/w1", "workloads/w2"], "w2"),

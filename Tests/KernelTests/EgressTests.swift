@@ -47,6 +47,13 @@ extension KernelTests {
         #expect(scene.counted(.MESH_REASON_SOCKET_FROM_OUTSIDE) == 1)
     }
 
+    @Test func listenerThatWasGivenToAWorkloadIsItsOwnFromThenOn() {
+        let given = KernelScene.Owner(port: 8089, isAnyAddress: false, workload: 5, listeners: 1)
+        #expect(!scene.owners[2].contains(given))
+        #expect(scene.heldOwners.contains(given))
+        #expect(!scene.owners[3].contains { $0.port == 8089 })
+    }
+
     @Test func connectionThatIsEndedFromOutsideFailsAtOnce() {
         #expect(scene.code("older_before_9101") == 0 && scene.code("older_before_9102") == 0)
         #expect(scene.code("older_ended_9101") == ECONNABORTED)

@@ -18,6 +18,8 @@ final class KernelScene {
     let marks: [String: UInt8]
     /// Who listens: before the older listeners are looked for, after that (twice), after some have closed, at the end.
     let owners: [[Owner]]
+    /// Who listens once it was looked at which sockets processes of w5 hold.
+    let heldOwners: [Owner]
     /// Connections older than their workload: at the first look, and at the second.
     let older: [[mesh_older]]
     let otherFileSystem: BPFError?
@@ -100,17 +102,20 @@ final class KernelScene {
         // A second load, as of a meshd that starts again, must not disturb anything.
         let reloaded = try world.load()
         driver.go()
-        let heldInode = UInt64(try driver.line().split(separator: " ").last?.prefix { $0.isNumber } ?? "") ?? 0
+        let heldInodes = try driver.line().split(separator: " ").compactMap { UInt64($0.prefix { $0.isNumber }) }
         var owners = [try Self.owners(programs)]
         try world.addWorkload5(programs)
-        var older: [[mesh_older]] = []
-        for _ in 0..<2 { older.append(try world.findOlder(programs, holding: [heldInode: 5])) }
-        self.older = older
-        try world.end(older[0].filter { UInt16(bigEndian: $0.event.socket.destination.port_be) != 9100 })
         for _ in 0..<2 {
             try world.noteListeners(programs)
             owners.append(try Self.owners(programs))
         }
+        var older: [[mesh_older]] = []
+        let holding = Dictionary(uniqueKeysWithValues: heldInodes.map { ($0, UInt32(5)) })
+        for _ in 0..<2 { older.append(try world.findOlder(programs, holding: holding)) }
+        self.older = older
+        try world.noteListeners(programs)
+        heldOwners = try Self.owners(programs)
+        try world.end(older[0].filter { UInt16(bigEndian: $0.event.socket.destination.port_be) != 9100 })
         driver.go()
         _ = try driver.line()
         owners.append(try Self.owners(programs))

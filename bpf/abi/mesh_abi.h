@@ -217,7 +217,8 @@ struct mesh_owner {
 	__u64 cgroup_id;
 };
 
-#define MESH_WORKLOAD_PENDING 0xffffffffu /* who listens in a cgroup that is marked: mesh_cgroups says when it is known */
+#define MESH_WORKLOAD_PENDING                                                                                          \
+	0xffffffffu /* who listens in a cgroup that is marked: mesh_cgroups says when it is known */
 
 /* mesh_beats: HASH, cookie of a network namespace (__u64) -> the last beat of a mesh listener there */
 struct mesh_netns_beat {
@@ -266,7 +267,8 @@ enum __attribute__((enum_extensibility(closed))) mesh_socket_role {
 	MESH_ROLE_DIAL = 5, /* the mesh's own dial socket */
 	MESH_ROLE_ACCEPTED = 6, /* the mesh's own accepted socket */
 	MESH_ROLE_DIRECT = 7, /* either end of a same-node connection without the proxy */
-	MESH_ROLE_INBOUND_PLAIN = 8, /* an accepted socket whose peer is outside the mesh: the proxy's or an application's */
+	MESH_ROLE_INBOUND_PLAIN =
+		8, /* an accepted socket whose peer is outside the mesh: the proxy's or an application's */
 	/* 9: datagrams */
 	MESH_ROLE_PREEXISTING = 10, /* connected in plain text before its workload was meshed */
 	MESH_ROLE_OWN = 11, /* a workload's socket to itself, or what it accepted from itself: judged, but no flow */
@@ -305,7 +307,8 @@ struct mesh_socket {
 enum __attribute__((enum_extensibility(closed))) mesh_event_kind {
 	MESH_EVENT_OPEN = 1,
 	MESH_EVENT_CLOSE = 2,
-	MESH_EVENT_REFUSED = 3, /* a connect or bind that a hook refused, or plain text to a workload; with its reason */
+	MESH_EVENT_REFUSED =
+		3, /* a connect or bind that a hook refused, or plain text to a workload; with its reason */
 	MESH_EVENT_CGROUP_MADE = 4, /* value: cgroup id; matched a pattern */
 	MESH_EVENT_CGROUP_REMOVED = 5,
 	MESH_EVENT_LISTENING = 6, /* a workload listens: destination is where */
@@ -337,7 +340,7 @@ struct mesh_event {
 struct mesh_older {
 	struct mesh_event event; /* reason: whether the socket is older than its workload, or from outside */
 	__u32 device; /* that the socket is bound to, or 0 */
-	__u32 pad;
+	__u32 inbound; /* 1: it came to a listener of the workload's */
 };
 
 /* --- private socket options, level MESH_SOL --------------------------------------------------------------------- */

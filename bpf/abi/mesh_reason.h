@@ -90,7 +90,8 @@ enum __attribute__((enum_extensibility(closed))) mesh_reason {
 	MESH_REASON_POLICY_DENIED = 160,
 	MESH_REASON_PLAINTEXT_REFUSED = 161, /* the port is strict */
 	MESH_REASON_PLAINTEXT_EXEMPT = 166, /* passed: a declared probe, from its source to its port */
-	MESH_REASON_LISTENER_MISMATCH = 167, /* another workload listens than the one that the connection was judged for */
+	MESH_REASON_LISTENER_MISMATCH =
+		167, /* another workload listens than the one that the connection was judged for */
 	MESH_REASON_VOUCH_FULL = 168, /* the node could not note that it opened a connection itself */
 	MESH_REASON_DIRECT_FAILED = 169, /* a direct connection did not arrive: that pair goes through the proxy */
 

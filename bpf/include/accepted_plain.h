@@ -59,6 +59,8 @@ static __always_inline bool accepted_in_the_open(struct bpf_sock_ops *ctx, struc
 		return false;
 	}
 	plain.workload = mesh_socket_workload(tcp);
+	if (!plain.workload)
+		plain.workload = meant_workload(&plain); /* of a listener that was made elsewhere and given to it */
 	workload = bpf_map_lookup_elem(&mesh_workloads, &plain.workload);
 	if (!workload)
 		return false;

@@ -23,7 +23,7 @@ struct mesh_own {
 struct mesh_noted {
 	struct mesh_owner_key key;
 	__u32 workload; /* 0: it counts in none (any more) */
-	__u32 pad;
+	__u32 held; /* 1: made elsewhere, and held by a process of the workload's when meshd looked */
 	__u64 reserved[2]; /* pinned too */
 };
 

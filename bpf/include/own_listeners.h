@@ -106,7 +106,7 @@ static __always_inline void listener_began(struct bpf_sock_ops *ctx, struct bpf_
 	key.netns_cookie = bpf_get_netns_cookie(ctx);
 	mesh_local_address(ctx, &key.address);
 	key.port_be = mesh_local_port(ctx);
-	note_listener(bpf_sk_storage_get(&mesh_noted, sk, 0, BPF_SK_STORAGE_GET_F_CREATE), &key, workload,
-		      cgroup_id, settings);
+	note_listener(bpf_sk_storage_get(&mesh_noted, sk, 0, BPF_SK_STORAGE_GET_F_CREATE), &key, workload, cgroup_id,
+		      settings);
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
