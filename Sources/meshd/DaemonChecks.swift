@@ -13,7 +13,7 @@ enum DaemonChecks {
                 "the proxy is connected and has the snapshot", status.ready ? .passed : .failed,
                 detail: status.readyReason,
                 fix: status.ready ? "" : "see meshd's log; the proxy's user must be able to execute meshd"),
-            certificates(daemon), reachable(daemon), workloads(daemon), losses(status),
+            certificates(daemon), reachable(daemon), workloads(daemon), names(daemon), losses(status),
             records(daemon),
         ]
     }
@@ -70,6 +70,17 @@ enum DaemonChecks {
             return CheckFact(name, .passed, detail: "\(daemon.interceptor.runningInstances.count) running")
         }
         return CheckFact(name, .failed, detail: first, fix: "see the workload's selector and cgroup")
+    }
+
+    /// Looked for now, in the processes' own files and sockets.
+    private static func names(_ daemon: Daemon) -> CheckFact {
+        let name = "workloads ask for names by plain DNS"
+        let found = daemon.interceptor.namesAskedElsewhere()
+        guard let first = found.first else { return CheckFact(name, .passed) }
+        let more = found.count > 1 ? ", and \(found.count - 1) more" : ""
+        return CheckFact(
+            name, .warning, detail: "\(first.workload) resolves through \(first.finding)\(more)", fix: first.finding.fix
+        )
     }
 
     private static func losses(_ status: NodeStatus) -> CheckFact {
