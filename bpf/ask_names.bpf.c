@@ -3,8 +3,11 @@
  * ask_names: DNS queries of workloads go to the proxy, whatever resolver they mean, and the answers come from whom they
  * asked. A UDP socket keeps which resolver became which of the mesh's listeners; the first four have one each, so that a
  * socket that asks several (musl's does) can tell them apart. Connecting to a virtual address succeeds, as resolvers do
- * that to sort addresses; nothing that is sent there is carried.
+ * that to sort addresses; nothing that is sent there is carried. Every other datagram is plain text, and judged as that: to
+ * workloads that take it, and to what egress policy lets out.
  */
+#include "include/datagram_flows.h"
+#include "include/egress_policy.h"
 #include "include/redirect_target.h"
 
 #define ANSWER_TIME_MAX_NS 10000000000ULL /* longer than the proxy waits for a resolver: no answer is due any more */
@@ -169,6 +172,66 @@ static __always_inline int connect_virtual(struct bpf_sock_addr *ctx, const stru
 	return DATAGRAM_REWRITE;
 }
 
+static __always_inline bool is_own(const struct mesh_workload *workload, __u32 id,
+				   const struct mesh_endpoint *destination, const struct mesh_destination *found)
+{
+	if (found)
+		return found->kind == MESH_DESTINATION_WORKLOAD && found->id == id;
+	return mesh_is_same(&destination->address, &workload->address4) ||
+	       mesh_is_same(&destination->address, &workload->address6);
+}
+
+/* Only here it is known which process it is. */
+static __noinline void see_flow(struct bpf_sock_addr *ctx, const struct connect_attempt *attempt, __u32 id)
+{
+	struct mesh_datagram_key key = {};
+	struct mesh_endpoint local = {};
+	struct mesh_datagram_flow *flow;
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_asked *asked;
+
+	asked = sk ? bpf_sk_storage_get(&mesh_asked, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : 0;
+	if (!asked)
+		return;
+	asked->version = MESH_ABI_VERSION;
+	asked->workload = id;
+	key.remote = attempt->destination;
+	key.cookie = bpf_get_socket_cookie(ctx);
+	flow = datagram_flow(&key, id, &local);
+	if (!flow || flow->socket.pid)
+		return;
+	flow->socket.pid = bpf_get_current_pid_tgid() >> 32;
+	flow->socket.uid = (__u32)bpf_get_current_uid_gid();
+	flow->socket.cgroup_id = bpf_get_current_cgroup_id();
+	flow->socket.netns_cookie = attempt->netns_cookie;
+	bpf_get_current_comm(flow->socket.command, sizeof(flow->socket.command));
+}
+
+static __always_inline int judge_plain(struct bpf_sock_addr *ctx, const struct connect_attempt *attempt, __u32 id,
+				       bool is_ready)
+{
+	const struct mesh_endpoint *destination = &attempt->destination;
+	struct mesh_workload *workload;
+	struct mesh_destination *found;
+
+	if (mesh_is_loopback(&destination->address) || mesh_is_unspecified(&destination->address))
+		return DATAGRAM_PASS;
+	if (!is_ready)
+		return refuse_datagram(ctx, attempt, id, MESH_REASON_WORKLOAD_NOT_READY, ECONNREFUSED);
+	workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+	if (!workload)
+		return refuse_datagram(ctx, attempt, id, MESH_REASON_STATE_MISSING, ECONNREFUSED);
+	found = find_destination(workload->network, destination);
+	if (is_own(workload, id, destination, found))
+		return DATAGRAM_PASS;
+	if (found && !found->datagrams)
+		return refuse_datagram(ctx, attempt, id, MESH_REASON_DATAGRAM_TO_STRICT, ECONNREFUSED);
+	if (!found && !egress_allows(workload, id, destination))
+		return refuse_datagram(ctx, attempt, id, MESH_REASON_EGRESS_DENIED, ECONNREFUSED);
+	see_flow(ctx, attempt, id);
+	return DATAGRAM_PASS;
+}
+
 /* There is no cast to a UDP socket. A pointer that was read from where it lies is a number that CO-RE may read from. */
 static __always_inline struct sock *whole_socket(struct bpf_sock *sk)
 {
@@ -215,7 +278,7 @@ static __always_inline int judge_datagram(struct bpf_sock_addr *ctx, struct conn
 			       : refuse_datagram(ctx, attempt, id, MESH_REASON_MESH_PORT_RESERVED, ECONNREFUSED);
 	if (!is_to_resolver(settings, attempt)) {
 		if (!is_virtual(id, &attempt->destination))
-			return DATAGRAM_PASS;
+			return judge_plain(ctx, attempt, id, caller.state == MESH_CGROUP_READY);
 		if (connects)
 			return connect_virtual(ctx, settings, attempt, id);
 		return refuse_datagram(ctx, attempt, id, MESH_REASON_DATAGRAM_NOT_CARRIED, ECONNREFUSED);

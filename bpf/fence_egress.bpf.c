@@ -135,9 +135,16 @@ static __noinline int drop(struct __sk_buff *skb, __u32 id, const struct mesh_en
 	return FENCE_DROP;
 }
 
+/* What the hooks of ask_names let through is let through here. */
+static __always_inline bool takes_datagrams(const struct mesh_destination *found, __u32 id)
+{
+	return found->kind == MESH_DESTINATION_WORKLOAD && (found->datagrams || found->id == id);
+}
+
 static __always_inline int judge_packet(struct __sk_buff *skb, struct bpf_sock *sk)
 {
 	struct mesh_endpoint destination = {};
+	struct mesh_destination *found;
 	struct mesh_workload *workload;
 	__u32 id;
 
@@ -153,7 +160,8 @@ static __always_inline int judge_packet(struct __sk_buff *skb, struct bpf_sock *
 		return is_reset(skb) ? FENCE_PASS : drop(skb, id, &destination);
 	if (workload->fence & MESH_FENCE_RAW_ALLOWED && sk->type == SOCK_RAW)
 		return FENCE_PASS;
-	if (!find_destination(workload->network, &destination) && egress_allows(workload, id, &destination))
+	found = find_destination(workload->network, &destination);
+	if (found ? takes_datagrams(found, id) : egress_allows(workload, id, &destination))
 		return FENCE_PASS;
 	return drop(skb, id, &destination);
 }

@@ -24,6 +24,7 @@ package final class KernelPrograms {
     package let inboundListeners: BPFMap<mesh_inbound_key, UInt64>
     package let beats: BPFMap<UInt64, mesh_netns_beat>
     package let inbound: InboundPrograms
+    package let datagrams: BPFMap<mesh_datagram_key, mesh_datagram_flow>
     package let events: EventRing
     package let live: LiveFlows
     package let listenerScan: ListenerScan
@@ -64,6 +65,7 @@ package final class KernelPrograms {
         beats = try object.map("mesh_beats", UInt64.self, mesh_netns_beat.self)
         inbound = try InboundPrograms(
             template: try object.program(InboundPrograms.program), pinDirectory: pinDirectory)
+        datagrams = try object.map("mesh_datagrams", mesh_datagram_key.self, mesh_datagram_flow.self)
         counterMap = try object.mapDescriptor("mesh_counters")
         events = try EventRing(mapDescriptor: try object.mapDescriptor("mesh_events"))
         live =

@@ -53,10 +53,14 @@ struct DestinationPlan {
             entry.local = 1
             entry.netns = workload.networkNamespace.rawValue
         }
-        let ports = workload.sharesAddress ? workload.ports : [0]
+        // A datagram is plain text: it may go where plain text is taken.
+        let modes = snapshot.inboundModes(of: workload.id)
+        let exceptions = Dictionary(modes.ports.map { ($0.port, $0.mode) }, uniquingKeysWith: { first, _ in first })
+        let ports = workload.sharesAddress ? workload.ports : [0] + exceptions.keys.sorted()
         for address in [workload.address(isIPv6: false), workload.address(isIPv6: true)] {
             guard let address else { continue }
             for port in ports {
+                entry.datagrams = exceptions[port] ?? modes.mode == .permissive ? 1 : 0
                 add(workload.network, address, port, entry)
                 if entry.local != 0 { add(dialScope(of: workload), address, port, entry) }
             }

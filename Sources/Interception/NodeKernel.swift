@@ -52,6 +52,43 @@ package final class NodeKernel {
         }
     }
 
+    /// One event of kind open for each pair of a UDP socket and its peer, with its counters as of now: datagrams sent in
+    /// `value`, received in the socket's first reserved word. Of kind close for those that have been idle, which are then
+    /// forgotten.
+    package func readDatagramFlows(now: UInt64, _ body: (mesh_event) -> Void) throws(IOError) {
+        for key in try programs.datagrams.keys() {
+            guard let flow = try programs.datagrams.get(key) else { continue }
+            let isIdle = now > flow.last_ns + Self.datagramIdleNanoseconds
+            if isIdle { try programs.datagrams.remove(key) }
+            // Connected only, as resolver libraries do to sort addresses.
+            if flow.datagrams_sent == 0 && flow.datagrams_received == 0 { continue }
+            let kind = isIdle ? mesh_event_kind.MESH_EVENT_CLOSE : .MESH_EVENT_OPEN
+            var event = mesh_event()
+            event.version = UInt8(MESH_ABI_VERSION)
+            event.kind = UInt8(truncatingIfNeeded: kind.rawValue)
+            event.at_ns = flow.last_ns
+            event.socket = flow.socket
+            // A socket may have many peers, and each is a flow of its own.
+            event.socket.cookie = Self.mixed(key)
+            event.bytes_sent = flow.bytes_sent
+            event.bytes_received = flow.bytes_received
+            event.value = flow.datagrams_sent
+            event.socket.reserved.0 = flow.datagrams_received
+            body(event)
+        }
+    }
+
+    /// As long as connection trackers keep a UDP stream.
+    private static let datagramIdleNanoseconds: UInt64 = 60_000_000_000
+
+    private static func mixed(_ key: mesh_datagram_key) -> UInt64 {
+        let hash = withUnsafeBytes(of: key) { bytes in
+            bytes.reduce(UInt64(0xcbf2_9ce4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        }
+        // Apart from the cookies of sockets, which count up from 1.
+        return hash | 1 << 63
+    }
+
     /// Whether the workload behind a listening socket is known, for `meshctl check`: who listens where.
     package func owners() throws(IOError) -> [(key: mesh_owner_key, owner: mesh_owner)] {
         var owners: [(key: mesh_owner_key, owner: mesh_owner)] = []

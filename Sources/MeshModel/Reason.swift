@@ -93,6 +93,8 @@ extension mesh_reason {
         .MESH_REASON_NAMES_RESOLVERS_LIMIT,
         .MESH_REASON_NAMES_QUESTION_UNKNOWN,
         .MESH_REASON_DATAGRAM_NOT_CARRIED,
+        .MESH_REASON_DATAGRAM_TO_STRICT,
+        .MESH_REASON_DATAGRAM_FLOWS_FULL,
     ]
 
     /// The reason with this number, for numbers from maps, messages and records. `init(rawValue:)` of a C enum checks
@@ -214,6 +216,8 @@ extension mesh_reason {
         case .MESH_REASON_NAMES_RESOLVERS_LIMIT: "names_resolvers_limit"
         case .MESH_REASON_NAMES_QUESTION_UNKNOWN: "names_question_unknown"
         case .MESH_REASON_DATAGRAM_NOT_CARRIED: "datagram_not_carried"
+        case .MESH_REASON_DATAGRAM_TO_STRICT: "datagram_to_strict"
+        case .MESH_REASON_DATAGRAM_FLOWS_FULL: "datagram_flows_full"
         case .MESH_REASON_MAX: "max"
         }
     }

@@ -28,6 +28,8 @@ struct Flow {
         static let peerRefusal = Marks(rawValue: 512)
         /// Plain text from outside the mesh.
         static let plaintext = Marks(rawValue: 1024)
+        /// Of UDP: one socket and one peer.
+        static let datagram = Marks(rawValue: 16_384)
     }
 
     var id: UInt64
@@ -47,6 +49,8 @@ struct Flow {
     var endedNanoseconds: UInt64 = 0
     var bytesSent: UInt64 = 0
     var bytesReceived: UInt64 = 0
+    var datagramsSent: UInt64 = 0
+    var datagramsReceived: UInt64 = 0
     /// What the series have counted already.
     var countedSent: UInt64 = 0
     var countedReceived: UInt64 = 0
@@ -130,6 +134,7 @@ struct Flow {
         bytesSent = isClient ? event.bytesSent : event.bytesReceived
         bytesReceived = isClient ? event.bytesReceived : event.bytesSent
         if event.approximate { marks.insert(.approximate) }
+        (datagramsSent, datagramsReceived) = (event.datagramsSent, event.datagramsReceived)
         // The loopback leg's figures mean nothing: they are the tunnel's unless the socket reaches out itself.
         if event.role == .passthrough || event.role == .plain {
             rttMicroseconds = event.rttMicroseconds
@@ -142,7 +147,7 @@ struct Flow {
         case .served, .plain:
             destinationPid = event.pid
             destinationCommand = pool.name(event.command)
-        case .captured, .passthrough, .refused:
+        case .captured, .passthrough, .refused, .datagram:
             pid = event.pid
             command = pool.name(event.command)
         }

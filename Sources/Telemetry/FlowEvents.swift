@@ -20,11 +20,13 @@ package struct KernelFlowEvent: Equatable, Sendable {
         case served
         /// A connect() that the hook refused: no socket remains.
         case refused
+        /// A workload's UDP socket and one peer.
+        case datagram
         /// An application's accepted socket whose peer is outside the mesh; of kind refused, one that never was.
         case plain
 
         /// Whether no word of the proxy follows.
-        var isDecidedByKernel: Bool { self == .passthrough || self == .plain }
+        var isDecidedByKernel: Bool { self == .passthrough || self == .plain || self == .datagram }
     }
 
     package var kind: Kind
@@ -44,6 +46,9 @@ package struct KernelFlowEvent: Equatable, Sendable {
     package var rttMicroseconds: UInt32 = 0
     package var retransmits: UInt32 = 0
     package var approximate = false
+    /// Of role `datagram`.
+    package var datagramsSent: UInt64 = 0
+    package var datagramsReceived: UInt64 = 0
 
     package init(kind: Kind, role: Role, source: SocketAddress, destination: SocketAddress) {
         self.kind = kind
@@ -76,6 +81,8 @@ package struct KernelFlowEvent: Equatable, Sendable {
         rttMicroseconds = event.rtt_us
         retransmits = event.retransmits
         approximate = event.approximate != 0
+        guard role == .datagram else { return }
+        (datagramsSent, datagramsReceived) = (event.value, event.socket.reserved.0)
     }
 
     // MARK: private
@@ -97,6 +104,7 @@ package struct KernelFlowEvent: Equatable, Sendable {
         case mesh_socket_role.MESH_ROLE_SERVED.rawValue: .served
         case mesh_socket_role.MESH_ROLE_REFUSED.rawValue: .refused
         case mesh_socket_role.MESH_ROLE_INBOUND_PLAIN.rawValue: .plain
+        case mesh_socket_role.MESH_ROLE_DATAGRAM.rawValue: .datagram
         default: nil
         }
     }

@@ -18,17 +18,27 @@ extension FlowTable {
             flow.destinationFacts = names?.workload(event.workload)
             flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
             flow.marks.insert(.plaintext)
-        case .captured, .passthrough, .refused:
+        case .captured, .passthrough, .refused, .datagram:
             flow.cookie = key
             flow.sourceFacts = names?.workload(event.workload)
             flow.sourcePrincipal = pool.name(flow.sourceFacts?.principal ?? "")
-            if event.role == .passthrough { flow.marks.insert(.passthrough) }
+            if event.role == .passthrough || event.role == .datagram { flow.marks.insert(.passthrough) }
+            if event.role == .datagram {
+                flow.marks.insert(.datagram)
+                namePeer(of: &flow, event)
+            }
             // Of a connection that is older than its workload, which it is shown with.
             flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
         }
         guard let index = insert(flow) else { return nil }
         bySocket[key] = index
         return index
+    }
+
+    /// A datagram's peer may be a workload: it is plain text to it all the same.
+    private mutating func namePeer(of flow: inout Flow, _ event: KernelFlowEvent) {
+        guard case .workload(let id, _) = names?.route(from: event.workload, to: event.destination) else { return }
+        flow.destinationFacts = names?.workload(id)
     }
 
     mutating func make(_ opened: ProxyFlowOpened) -> Int32? {

@@ -31,8 +31,13 @@ package struct FlowRow: Equatable, Sendable, Decodable {
     package var originalDestination = ""
     /// `namespace/name`; empty where a workload was called by its own address.
     package var service = ""
+    /// `tcp` or `udp`.
+    package var transport = "tcp"
     package var bytesSent: UInt64 = 0
     package var bytesReceived: UInt64 = 0
+    /// Of UDP; 0 otherwise.
+    package var datagramsSent: UInt64 = 0
+    package var datagramsReceived: UInt64 = 0
     /// After a reset the kernel does not know what arrived.
     package var approximate = false
     /// Of the leg between the nodes; 0 where unknown.
@@ -65,9 +70,11 @@ package struct FlowRow: Equatable, Sendable, Decodable {
 
     private enum CodingKeys: String, CodingKey {
         case id, node, direction, source, service, approximate, retransmits, state, verdict, reason, pid, command
-        case tunnel, policy, rule
+        case tunnel, policy, rule, transport
         case dryRunPolicy = "dry_run_policy"
         case dryRunRule = "dry_run_rule"
+        case datagramsSent = "datagrams_sent"
+        case datagramsReceived = "datagrams_received"
         case sourcePrincipal = "source_principal"
         case destinationPrincipal = "destination_principal"
         case sourceWorkload = "source_workload"
@@ -119,8 +126,11 @@ extension FlowRow: JSONWritable {
         json.member("service", service)
         json.member("peer_node", peerNode)
         json.member("tunnel", tunnel)
+        json.member("transport", transport)
         json.member("bytes_sent", bytesSent)
         json.member("bytes_received", bytesReceived)
+        json.member("datagrams_sent", datagramsSent)
+        json.member("datagrams_received", datagramsReceived)
         json.member("approximate", approximate)
         json.member("rtt_us", rttMicroseconds)
         json.member("rtt_shared", rttShared)
@@ -195,8 +205,11 @@ extension FlowRow {
         source = flow.source.text
         originalDestination = flow.destination.text
         service = flow.marks.contains(.serviceInferred) ? "" : flow.service?.service ?? ""
+        transport = flow.marks.contains(.datagram) ? "udp" : "tcp"
         bytesSent = flow.bytesSent
         bytesReceived = flow.bytesReceived
+        datagramsSent = flow.datagramsSent
+        datagramsReceived = flow.datagramsReceived
         approximate = flow.marks.contains(.approximate)
         rttMicroseconds = flow.rttMicroseconds
         rttShared = flow.tunnel != 0

@@ -19,6 +19,8 @@ package struct NodeMetrics: Sendable {
         package var descriptorsMax: UInt64 = 0
         package var bytesToTunnels: UInt64 = 0
         package var bytesFromTunnels: UInt64 = 0
+        package var namesAnswered: UInt64 = 0
+        package var namesForwarded: UInt64 = 0
         package init() {}
     }
 
@@ -149,6 +151,8 @@ package enum MetricsPage {
             ("descriptors_limit", .gauge, "The most it may hold.", proxy.descriptorsMax),
             ("tunnel_sent_bytes_total", .counter, "Bytes it wrote to tunnels.", proxy.bytesToTunnels),
             ("tunnel_received_bytes_total", .counter, "Bytes it read from tunnels.", proxy.bytesFromTunnels),
+            ("names_answered_total", .counter, "DNS queries it answered for the mesh.", proxy.namesAnswered),
+            ("names_forwarded_total", .counter, "DNS queries it sent on to resolvers.", proxy.namesForwarded),
         ]
         for (name, kind, help, value) in figures { text.single("meshd_proxy_" + name, kind, help, value) }
     }
@@ -159,7 +163,8 @@ extension Reason {
     fileprivate var isKernelSide: Bool {
         switch self {
         case .MESH_REASON_NAMES_RESOLVERS_LIMIT, .MESH_REASON_NAMES_QUESTION_UNKNOWN,
-            .MESH_REASON_DATAGRAM_NOT_CARRIED:
+            .MESH_REASON_DATAGRAM_NOT_CARRIED, .MESH_REASON_DATAGRAM_TO_STRICT,
+            .MESH_REASON_DATAGRAM_FLOWS_FULL:
             true
         default: rawValue < Reason.MESH_REASON_NO_CLIENT_CERTIFICATE.rawValue
         }

@@ -72,6 +72,8 @@ final class DaemonFacts: AdminBackend {
         metrics.proxy.descriptorsMax = UInt64(counters.descriptorsMax)
         metrics.proxy.bytesToTunnels = counters.bytesToTunnels
         metrics.proxy.bytesFromTunnels = counters.bytesFromTunnels
+        metrics.proxy.namesAnswered = counters.namesAnswered
+        metrics.proxy.namesForwarded = counters.namesForwarded
         return MetricsPage.bytes(metrics, daemon.flows.table)
     }
 

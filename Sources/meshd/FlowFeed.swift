@@ -103,6 +103,9 @@ final class FlowFeed {
             try kernel.readLiveFlows { event in
                 if let flow = KernelFlowEvent(event, isLive: true) { table.record(flow, addsUnknown: !hasSwept) }
             }
+            try kernel.readDatagramFlows(now: now) { event in
+                if let flow = KernelFlowEvent(event, isLive: true) { table.record(flow, addsUnknown: true) }
+            }
             hasSwept = true
             table.endSweep(now: BootClock.nanoseconds())
         } catch {

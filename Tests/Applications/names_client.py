@@ -86,5 +86,22 @@ def mesh_ports():
     }
 
 
-SCENES = {"several": several, "connected": connected, "virtual": virtual, "mesh_ports": mesh_ports}
+def exchange(how, address, port, count):
+    """Datagrams of 100 bytes, echoed one by one: how many went and came, or the errno."""
+    made = udp(address)
+    target = (address, int(port))
+    if how == "connected":
+        refused = attempt(lambda: made.connect(target))
+        if refused:
+            return refused
+    came = 0
+    for _ in range(int(count)):
+        sent = attempt(lambda: made.send(b"x" * 100) if how == "connected" else made.sendto(b"x" * 100, target))
+        if isinstance(sent, str):
+            return sent
+        came += attempt(lambda: made.recvfrom(200)[0]) == b"x" * 100
+    return [int(count), came]
+
+
+SCENES = {"exchange": exchange, "several": several, "connected": connected, "virtual": virtual, "mesh_ports": mesh_ports}
 print(json.dumps(SCENES[sys.argv[1]](*sys.argv[2:])))

@@ -172,7 +172,8 @@ struct mesh_destination {
 	__u8 local; /* 1: a workload of this node listens there (a dial socket may connect to it) */
 	__u16 refuse_errno; /* not 0: refuse with this errno and ... */
 	__u16 refuse_reason; /* ... this enum mesh_reason */
-	__u16 pad;
+	__u8 datagrams; /* 1: a workload that takes plain text, so that datagrams may go to it */
+	__u8 pad;
 	__u32 netns; /* meshd's number of the network namespace that a local workload lives in */
 	__u64 reserved[2];
 };
@@ -269,7 +270,7 @@ enum __attribute__((enum_extensibility(closed))) mesh_socket_role {
 	MESH_ROLE_DIRECT = 7, /* either end of a same-node connection without the proxy */
 	MESH_ROLE_INBOUND_PLAIN =
 		8, /* an accepted socket whose peer is outside the mesh: the proxy's or an application's */
-	/* 9: datagrams */
+	MESH_ROLE_DATAGRAM = 9, /* a workload's UDP socket and one peer */
 	MESH_ROLE_PREEXISTING = 10, /* connected in plain text before its workload was meshed */
 	MESH_ROLE_OWN = 11, /* a workload's socket to itself, or what it accepted from itself: judged, but no flow */
 };
@@ -302,6 +303,22 @@ struct mesh_socket {
 #define MESH_SOCKET_COUNTED 0x01 /* counts in its workload's handovers */
 #define MESH_SOCKET_OPENED 0x02 /* an open event was sent */
 #define MESH_SOCKET_REPORTED 0x04 /* the fence has sent an event of it */
+
+/* mesh_datagrams: HASH. Made by the programs, read and removed by meshd */
+struct mesh_datagram_key {
+	__u64 cookie;
+	struct mesh_endpoint remote;
+	__u32 pad;
+};
+
+struct mesh_datagram_flow {
+	struct mesh_socket socket; /* source: this side, destination: the peer */
+	__u64 last_ns;
+	__u64 datagrams_sent;
+	__u64 datagrams_received;
+	__u64 bytes_sent; /* payload */
+	__u64 bytes_received;
+};
 
 /* mesh_events: RINGBUF */
 enum __attribute__((enum_extensibility(closed))) mesh_event_kind {
@@ -413,5 +430,7 @@ MESH_SIZE(struct mesh_settings, 112);
 MESH_SIZE(struct mesh_exempt_key, 28);
 MESH_SIZE(struct mesh_vouch, 40);
 MESH_SIZE(struct mesh_present, 28);
+MESH_SIZE(struct mesh_datagram_key, 32);
+MESH_SIZE(struct mesh_datagram_flow, 176);
 MESH_SIZE(struct mesh_question_key, 44);
 MESH_SIZE(struct mesh_question, 28);

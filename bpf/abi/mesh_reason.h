@@ -112,6 +112,8 @@ enum __attribute__((enum_extensibility(closed))) mesh_reason {
 	MESH_REASON_NAMES_RESOLVERS_LIMIT = 181, /* one socket asks more resolvers at once than can be told apart */
 	MESH_REASON_NAMES_QUESTION_UNKNOWN = 182, /* a datagram at a names listener that no hook sent there */
 	MESH_REASON_DATAGRAM_NOT_CARRIED = 183, /* a datagram to an address of the mesh: only TCP is carried */
+	MESH_REASON_DATAGRAM_TO_STRICT = 184, /* a datagram, which is plain text, to a workload that takes none */
+	MESH_REASON_DATAGRAM_FLOWS_FULL = 185, /* datagrams of more peers than are counted at once */
 
 	MESH_REASON_MAX = 192, /* size of counter arrays */
 };

@@ -215,6 +215,15 @@ struct {
 	__type(value, struct mesh_asked);
 } mesh_asked MESH_MAP;
 
+/* Grows with use, and meshd takes out what is idle. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_datagram_key);
+	__type(value, struct mesh_datagram_flow);
+} mesh_datagrams MESH_MAP;
+
 /* With a names listener: the question that the proxy looked at last. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
