@@ -45,7 +45,7 @@ let package = Package(
     targets: [
         // C modules
         .target(name: "CMeshABI", path: "bpf/abi", publicHeadersPath: "."),
-        .target(name: "CBPFObjects"),
+        .target(name: "CBPFObjects", dependencies: ["CMeshABI"]),
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("seccomp")]),
         .systemLibrary(name: "CLibBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),

@@ -12,26 +12,50 @@ struct BPFObject: ~Copyable {
 
     private init(owning object: OpaquePointer) { self.object = object }
 
-    /// Loads the programs, all but `omitted`. Maps that are pinned in the directory are taken over, others are made and
-    /// pinned there.
-    static func load(pinDirectory: String, omitting omitted: String? = nil) throws(BPFError) -> BPFObject {
+    /// Loads the programs, all but `omitted`. Maps that are pinned in the directory, or in one of another layout with the
+    /// same shape, are taken over; others are made, with the content of a former one, and pinned there.
+    static func load(
+        pinDirectory: String, former: [FormerLayout] = [], omitting omitted: String? = nil
+    ) throws(BPFError) -> BPFObject {
         LibraryLog.attach()
         guard let handle = bpf_object__open_mem(culvert_bpf_object(), culvert_bpf_object_size(), nil) else {
             throw BPFError("open", code: errno, object: "embedded BPF object", details: LibraryLog.take())
         }
         let object = BPFObject(owning: handle)
         if let omitted { _ = bpf_program__set_autoload(try object.program(omitted), false) }
+        var made: [String] = []
         var map = bpf_object__next_map(handle, nil)
         while let current = map {
             let name = String(cString: bpf_map__name(current))
             if name.hasPrefix("mesh_"), name != scratchMap {
-                _ = bpf_map__set_pin_path(current, "\(pinDirectory)/map_\(name)")
+                let pin = "\(pinDirectory)/map_\(name)"
+                if access(pin, F_OK) != 0 { made.append(name) }
+                for layout in former where try layout.share(current, pin: pin) { made.removeAll { $0 == name } }
+                _ = bpf_map__set_pin_path(current, pin)
             }
             map = bpf_object__next_map(handle, current)
         }
         let failed = bpf_object__load(handle)
         if failed < 0 { throw BPFError("load", code: -failed, object: "BPF programs", details: LibraryLog.take()) }
+        for name in made {
+            for layout in former { try layout.copy(name, to: try object.mapDescriptor(name)) }
+        }
         return object
+    }
+
+    /// Whether the object has a program of which the name begins with this one, or is it.
+    func hasProgram(ofLink name: String) -> Bool {
+        var program = bpf_object__next_program(object, nil)
+        while let current = program {
+            let own = "link_" + String(cString: bpf_program__name(current))
+            if name == own || name.hasPrefix(own + "_") { return true }
+            program = bpf_object__next_program(object, current)
+        }
+        return false
+    }
+
+    func hasMap(ofPin name: String) -> Bool {
+        bpf_object__find_map_by_name(object, String(name.dropFirst("map_".count))) != nil
     }
 
     deinit { bpf_object__close(object) }

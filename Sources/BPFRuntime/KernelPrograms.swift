@@ -1,4 +1,5 @@
 package import CMeshABI
+import CBPFObjects
 import CLibBPF
 import CLinux
 import Glibc
@@ -39,13 +40,15 @@ package final class KernelPrograms {
     /// `pinDirectory` is made, in a mounted BPF file system.
     package init(pinDirectory: String, cgroupRoot: String, socketsCgroup: String) throws(BPFError) {
         try KernelPrograms.check(pinDirectory)
+        let former = FormerLayout.all(beside: pinDirectory)
         var omitted: String?
         do throws(BPFError) {
-            object = try BPFObject.load(pinDirectory: pinDirectory)
+            object = try BPFObject.load(pinDirectory: pinDirectory, former: former)
         } catch  where error.code == EPERM {
             // Security modules are known to refuse this one alone; whatever else it was fails again.
             omitted = LiveFlows.program
-            object = try BPFObject.load(pinDirectory: pinDirectory, omitting: LiveFlows.program)
+            object = try BPFObject.load(
+                pinDirectory: pinDirectory, former: former, omitting: LiveFlows.program)
         }
         self.pinDirectory = pinDirectory
         settings = try object.map("mesh_settings", UInt32.self, mesh_settings.self)
@@ -80,11 +83,29 @@ package final class KernelPrograms {
         older = try OlderSockets(
             program: try object.program("mesh_older"),
             holders: try object.map("mesh_holders", UInt64.self, UInt32.self), listenerScan: listenerScan)
+        for layout in former { try layout.shareLinks(pinDirectory: pinDirectory) }
         fence = try EgressFence(
             program: try object.programDescriptor("mesh_fence"), pinDirectory: pinDirectory)
         attachments = Attachment.all(root: cgroupRoot, sockets: socketsCgroup)
         for attachment in attachments {
             try attachment.install(try object.programDescriptor(attachment.program), pinDirectory: pinDirectory)
+        }
+        for layout in former { try layout.remove() }
+        removeStrangers()
+    }
+
+    /// The layout of the pinned maps that the embedded programs have; in the pin path.
+    package static var layout: UInt32 { culvert_bpf_layout() }
+    /// Of the structures in `mesh_abi.h` that they use.
+    package static var abiVersion: UInt8 { culvert_bpf_abi_version() }
+
+    /// Programs of a later version that we know nothing of must not go on judging, and what they remembered must not be
+    /// found by the next one: a downgrade ends them.
+    private func removeStrangers() {
+        for name in PinDirectory.names(pinDirectory) {
+            if name.hasPrefix("link_") ? !object.hasProgram(ofLink: name) : !object.hasMap(ofPin: name) {
+                unlink("\(pinDirectory)/\(name)")
+            }
         }
     }
 
@@ -112,23 +133,8 @@ package final class KernelPrograms {
 
     /// Detaches every program and removes every pin of a node (for uninstall). No error when there are none.
     package static func uninstall(pinDirectory: String) throws(BPFError) {
-        guard let directory = opendir(pinDirectory) else {
-            if errno == ENOENT { return }
-            throw BPFError("open", code: errno, object: pinDirectory)
-        }
-        var names: [String] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if name.hasPrefix("link_") || name.hasPrefix("map_") { names.append(name) }
-        }
-        closedir(directory)
-        // Links first: no program may run on maps that are gone.
-        for name in names.sorted() where unlink("\(pinDirectory)/\(name)") != 0 {
-            throw BPFError("remove", code: errno, object: "\(pinDirectory)/\(name)")
-        }
-        guard rmdir(pinDirectory) == 0 else { throw BPFError("remove", code: errno, object: pinDirectory) }
+        for layout in FormerLayout.all(beside: pinDirectory) { try layout.remove() }
+        try PinDirectory.remove(pinDirectory)
     }
 
     // MARK: private

@@ -1,5 +1,7 @@
 #include "CBPFObjects.h"
 
+#include "mesh_abi.h"
+
 #pragma clang diagnostic ignored "-Wc23-extensions"
 
 #if !__has_include("generated/mesh.bpf.o")
@@ -17,5 +19,15 @@ const void *culvert_bpf_object(void)
 size_t culvert_bpf_object_size(void)
 {
 	return sizeof(object);
+}
+
+uint32_t culvert_bpf_layout(void)
+{
+	return MESH_LAYOUT;
+}
+
+uint8_t culvert_bpf_abi_version(void)
+{
+	return MESH_ABI_VERSION;
 }
 #endif

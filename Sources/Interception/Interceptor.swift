@@ -1,3 +1,4 @@
+import BPFRuntime
 package import CMeshABI
 import Glibc
 package import LinuxIO
@@ -53,7 +54,7 @@ package final class Interceptor {
         }
 
         /// Where maps and links are pinned; the layout's number is in it.
-        package var pinDirectory: String { "\(bpffs)/culvert/\(node)/v\(MESH_LAYOUT)" }
+        package var pinDirectory: String { "\(bpffs)/culvert/\(node)/v\(KernelPrograms.layout)" }
     }
 
     struct NotedPlace: Hashable {
@@ -232,7 +233,7 @@ package final class Interceptor {
 
     private func settings() throws(IOError) -> mesh_settings {
         var settings = mesh_settings()
-        settings.version = UInt8(MESH_ABI_VERSION)
+        settings.version = KernelPrograms.abiVersion
         settings.enabled = 1
         settings.handover_per_workload_max = configuration.handoversPerWorkloadMax
         settings.sockets_cgroup_id = try hierarchy.id(of: cgroups.sockets)

@@ -299,7 +299,7 @@ final class KernelWorld {
         return mesh_address(word: (0, 0, UInt32(0xffff).bigEndian, value.bigEndian))
     }
 
-    private static func shell(_ text: String) throws {
+    static func shell(_ text: String) throws {
         let status = system(text)
         guard status == 0 else { throw Failure(description: "shell ended with \(status): \(text)") }
     }

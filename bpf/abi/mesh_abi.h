@@ -13,8 +13,10 @@
 
 #include "mesh_reason.h"
 
+#ifndef MESH_LAYOUT /* tools/build --next-layout makes a binary with higher numbers, for tests */
 #define MESH_ABI_VERSION 2
 #define MESH_LAYOUT 1 /* of the pinned maps; in the pin path */
+#endif
 
 #define MESH_COMMAND_MAX 16 /* TASK_COMM_LEN */
 #define MESH_ANCESTORS_MAX 16 /* cgroup levels that a lookup walks */

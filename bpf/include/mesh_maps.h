@@ -6,6 +6,10 @@
 
 #define MESH_MAP SEC(".maps") __weak
 
+#ifndef MESH_NODES_MAX /* tools/build --next-layout gives that table another shape */
+#define MESH_NODES_MAX 16384
+#endif
+
 /* What the kernel side keeps on the mesh's own sockets. Never leaves the kernel. */
 struct mesh_own {
 	__u8 version;
@@ -95,7 +99,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, MESH_NODES_MAX);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct mesh_address);
 	__type(value, __u32);
