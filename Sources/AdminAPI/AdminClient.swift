@@ -35,9 +35,16 @@ package struct AdminClient: Sendable {
     package init(socket: String) { self.socket = socket }
 
     /// The body of the answer to `GET path`.
-    package func get(_ path: String) throws(AdminClientError) -> [UInt8] {
+    package func get(_ path: String) throws(AdminClientError) -> [UInt8] { try ask("GET", path) }
+
+    /// Asks meshd to go on as the installed binary; what it says when it begins.
+    package func upgrade() throws(AdminClientError) -> [UInt8] { try ask("POST", "/v1/upgrade") }
+
+    // MARK: private
+
+    private func ask(_ method: String, _ path: String) throws(AdminClientError) -> [UInt8] {
         let descriptor = try connected()
-        let request = Array("GET \(path) HTTP/1.1\r\nHost: meshd\r\nConnection: close\r\n\r\n".utf8)
+        let request = Array("\(method) \(path) HTTP/1.1\r\nHost: meshd\r\nConnection: close\r\n\r\n".utf8)
         let answer: [UInt8]
         do throws(IOError) {
             guard try SocketStream.send(descriptor, request[...]) == request.count else {
@@ -49,8 +56,6 @@ package struct AdminClient: Sendable {
         }
         return try body(of: answer)
     }
-
-    // MARK: private
 
     private func connected() throws(AdminClientError) -> FileDescriptor {
         let number = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
@@ -104,7 +109,7 @@ package struct AdminClient: Sendable {
                 throw .interrupted(socket: socket, cause: "it is \(body.count) bytes, not\(field[1])")
             }
         }
-        guard status == 200 else {
+        guard status == 200 || status == 202 else {
             throw .refused(status: status, text: String(decoding: body.prefix(500), as: UTF8.self))
         }
         return body

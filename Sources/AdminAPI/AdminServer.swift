@@ -18,9 +18,12 @@ package protocol AdminBackend: AnyObject {
     func records(limit: Int) -> [[UInt8]]
     /// The snapshot in force, as the proxy maps it; nil before there is one.
     func snapshotBytes() -> [UInt8]?
+    /// Goes on as the installed binary, with a proxy of that binary, soon after this call; or why it can't.
+    func upgrade() -> String?
 }
 
-/// HTTP and JSON on a Unix socket, for its owner and one group. It only tells; nothing can be changed through it.
+/// HTTP and JSON on a Unix socket, for its owner and one group. It only tells, but for the upgrade, which root alone may
+/// ask for and which has no parameter.
 package final class AdminServer {
     /// Flows in one answer: bounds the memory and the time that one request takes.
     package static let flowsPerPageMax = 2_000
@@ -33,14 +36,16 @@ package final class AdminServer {
         reactor: Reactor, socket: String, group: String, backend: any AdminBackend
     ) throws(IOError) {
         let listener = try ListeningSocket.unix(path: socket, group: group)
-        server = try HTTPServer(reactor: reactor, listener: listener) { [weak backend] request in
+        server = try HTTPServer(reactor: reactor, listener: listener, methods: ["GET", "POST"]) {
+            [weak backend] request in
             guard let backend else { return .text("meshd is ending\n", status: 503) }
             return Self.answer(request, backend)
         }
     }
 
     static func answer(_ request: HTTPRequest, _ backend: any AdminBackend) -> HTTPResponse {
-        switch request.path {
+        if request.method == "POST" { return change(request, backend) }
+        return switch request.path {
         case "/v1/status": .json(backend.status().jsonBytes)
         case "/v1/check": .json(RowList(backend.checks()).jsonBytes)
         case "/v1/flows": flows(request, backend)
@@ -56,6 +61,13 @@ package final class AdminServer {
     }
 
     // MARK: private
+
+    private static func change(_ request: HTTPRequest, _ backend: any AdminBackend) -> HTTPResponse {
+        guard request.path == "/v1/upgrade" else { return .notFound }
+        guard request.peerUID == 0 else { return .text("only root may upgrade meshd\n", status: 403) }
+        if let fault = backend.upgrade() { return .text(fault + "\n", status: 409) }
+        return .text("begins\n", status: 202)
+    }
 
     private static func flows(_ request: HTTPRequest, _ backend: any AdminBackend) -> HTTPResponse {
         guard let after = number(request.query["after"], otherwise: UInt64(0)),

@@ -1,12 +1,21 @@
 // AdminAPI lets people and machines ask a node: the admin socket (HTTP and JSON on a Unix socket), `/metrics`, the
 // readiness probe, the client that meshctl uses, and the ring of connection records on disk. It knows no facts of its
-// own: meshd answers through `AdminBackend` and hands in what is recorded. It has nothing that changes the node.
+// own: meshd answers through `AdminBackend` and hands in what is recorded. The one thing that it can ask meshd to do is to
+// go on as the installed binary, and only root can ask that.
 
 /// A parsed request line; headers and bodies mean nothing here.
 package struct HTTPRequest: Equatable, Sendable {
     package var method: String
     package var path: String
     package var query: [String: String]
+    /// Who asks, on a Unix socket; set by the server.
+    package var peerUID: UInt32?
+
+    package init(method: String, path: String, query: [String: String]) {
+        self.method = method
+        self.path = path
+        self.query = query
+    }
 
     /// Everything up to the empty line that ends the header, at most.
     package static let bytesMax = 8_192
@@ -96,6 +105,9 @@ package struct HTTPResponse: Equatable, Sendable {
     private static func phrase(_ status: Int) -> String {
         switch status {
         case 200: "OK"
+        case 202: "Accepted"
+        case 403: "Forbidden"
+        case 409: "Conflict"
         case 400: "Bad Request"
         case 404: "Not Found"
         case 405: "Method Not Allowed"

@@ -11,13 +11,18 @@ package final class HTTPServer {
     private let reactor: Reactor
     private let listener: FileDescriptor
     private let handler: Handler
+    private let methods: Set<String>
     private var watch: Reactor.WatchID?
     private var connections: [ObjectIdentifier: Connection] = [:]
     private var resume: Reactor.TimerID?
 
     /// Serves `listener` from now on until the value ends. `handler` runs on the reactor's thread.
-    package init(reactor: Reactor, listener: consuming FileDescriptor, handler: @escaping Handler) throws(IOError) {
+    package init(
+        reactor: Reactor, listener: consuming FileDescriptor, methods: Set<String> = ["GET"],
+        handler: @escaping Handler
+    ) throws(IOError) {
         self.reactor = reactor
+        self.methods = methods
         self.listener = listener
         self.handler = handler
         watch = try reactor.watch(self.listener) { [weak self] _ in self?.accept() }
@@ -47,7 +52,8 @@ package final class HTTPServer {
     }
 
     private func open(_ descriptor: consuming FileDescriptor) {
-        let connection = Connection(reactor: reactor, descriptor: descriptor, handler: handler)
+        let connection = Connection(
+            reactor: reactor, descriptor: descriptor, methods: methods, handler: handler)
         let id = ObjectIdentifier(connection)
         connections[id] = connection
         connection.start { [weak self] in
@@ -87,12 +93,17 @@ private final class Connection {
     private let reactor: Reactor
     private let descriptor: FileDescriptor
     private let handler: HTTPServer.Handler
+    private let methods: Set<String>
     private var state = State.reading([])
     private var watch: Reactor.WatchID?
     private var timer: Reactor.TimerID?
     private var onEnd: (() -> Void)?
 
-    init(reactor: Reactor, descriptor: consuming FileDescriptor, handler: @escaping HTTPServer.Handler) {
+    init(
+        reactor: Reactor, descriptor: consuming FileDescriptor, methods: Set<String>,
+        handler: @escaping HTTPServer.Handler
+    ) {
+        self.methods = methods
         self.reactor = reactor
         self.descriptor = descriptor
         self.handler = handler
@@ -145,9 +156,11 @@ private final class Connection {
         switch HTTPRequest.parse(bytes[...]) {
         case .incomplete: state = .reading(bytes)
         case .malformed: try answer(.text("malformed request\n", status: 400))
-        case .request(let request) where request.method != "GET":
-            try answer(.text("only GET is served\n", status: 405))
-        case .request(let request): try answer(handler(request))
+        case .request(let request) where !methods.contains(request.method):
+            try answer(.text("\(request.method) is not served\n", status: 405))
+        case .request(var request):
+            request.peerUID = (try? UnixPeer(of: descriptor))?.uid
+            try answer(handler(request))
         }
     }
 

@@ -10,6 +10,11 @@ package struct NodeStatus: Equatable, Sendable, Decodable, JSONWritable {
     /// Why it is not ready; empty when it is.
     package var readyReason = ""
     package var uptimeSeconds: UInt64 = 0
+    /// CLOCK_BOOTTIME; another number is another meshd.
+    package var startedNanoseconds: UInt64 = 0
+    /// The file that meshd was started from, and whether it is still the one that is there.
+    package var executable = ""
+    package var isInstalled = true
     package var snapshotVersion: UInt64 = 0
     package var resourceFiles = 0
     /// Of the newest reading of the resource files. While there are any, the last good state is in force.
@@ -19,6 +24,10 @@ package struct NodeStatus: Equatable, Sendable, Decodable, JSONWritable {
     package var proxyRestarts: UInt64 = 0
     package var proxySnapshotVersion: UInt64 = 0
     package var proxyOverloaded = false
+    /// Proxies that were replaced and finish what they have.
+    package var proxiesDraining: [Int32] = []
+    /// Why the proxy is about to be replaced; empty when it is not.
+    package var proxyReplacement = ""
     package var workloads = 0
     package var services = 0
     package var nodes = 0
@@ -35,6 +44,11 @@ package struct NodeStatus: Equatable, Sendable, Decodable, JSONWritable {
         case trustDomain = "trust_domain"
         case readyReason = "ready_reason"
         case uptimeSeconds = "uptime_seconds"
+        case startedNanoseconds = "started_boot_ns"
+        case executable
+        case isInstalled = "is_installed_binary"
+        case proxiesDraining = "proxies_draining"
+        case proxyReplacement = "proxy_replacement"
         case snapshotVersion = "snapshot_version"
         case resourceFiles = "resource_files"
         case resourceErrors = "resource_errors"
@@ -55,6 +69,9 @@ package struct NodeStatus: Equatable, Sendable, Decodable, JSONWritable {
             json.member("ready", ready)
             json.member("ready_reason", readyReason)
             json.member("uptime_seconds", uptimeSeconds)
+            json.member("started_boot_ns", startedNanoseconds)
+            json.member("executable", executable)
+            json.member("is_installed_binary", isInstalled)
             json.member("snapshot_version", snapshotVersion)
             json.member("resource_files", resourceFiles)
             json.member("resource_errors", resourceErrors)
@@ -63,6 +80,9 @@ package struct NodeStatus: Equatable, Sendable, Decodable, JSONWritable {
             json.member("proxy_restarts", proxyRestarts)
             json.member("proxy_snapshot_version", proxySnapshotVersion)
             json.member("proxy_overloaded", proxyOverloaded)
+            json.key("proxies_draining")
+            json.array(proxiesDraining) { $0.integer($1) }
+            json.member("proxy_replacement", proxyReplacement)
             json.member("workloads", workloads)
             json.member("services", services)
             json.member("nodes", nodes)

@@ -13,7 +13,7 @@ final class ControlLink {
     }
 
     private static let pauseFirstMilliseconds: UInt64 = 100
-    private static let pauseMaxMilliseconds: UInt64 = 5_000
+    private static let pauseMaxMilliseconds: UInt64 = 1_000
     private static let receivesPerTurn = 64
     /// What waits for a meshd that is slow; beyond it, records are lost.
     private static let queuedBytesMax = 8 << 20
@@ -23,8 +23,10 @@ final class ControlLink {
     private var callbacks: Callbacks?
     private var socket: SocketBox?
     private var watch: Reactor.WatchID?
-    private var queue: [[UInt8]] = []
+    private var queue: [Pending] = []
     private var queuedBytes = 0
+    /// Records that the last meshd did not take any more.
+    private var unsent: [Pending] = []
     private var pauseMilliseconds = ControlLink.pauseFirstMilliseconds
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: ControlLimits.bodyBytesMax, alignment: 16)
 
@@ -32,6 +34,19 @@ final class ControlLink {
     private final class SocketBox {
         let socket: SeqpacketSocket
         init(_ socket: consuming SeqpacketSocket) { self.socket = socket }
+    }
+
+    private final class Pending {
+        let bytes: [UInt8]
+        let descriptors: DescriptorBatch
+        /// The next meshd is told too; the rest is said anew.
+        let isRecord: Bool
+
+        init(bytes: [UInt8], isRecord: Bool, descriptors: consuming DescriptorBatch) {
+            self.bytes = bytes
+            self.isRecord = isRecord
+            self.descriptors = descriptors
+        }
     }
 
     init(path: String, reactor: Reactor) {
@@ -42,6 +57,8 @@ final class ControlLink {
     deinit { buffer.deallocate() }
 
     var isConnected: Bool { socket != nil }
+    /// Messages wait for a meshd that is slow.
+    var isBehind: Bool { !queue.isEmpty }
 
     func start(_ callbacks: Callbacks) {
         self.callbacks = callbacks
@@ -53,26 +70,35 @@ final class ControlLink {
     func send(_ message: ProxyMessage) -> Bool {
         guard socket != nil else { return false }
         for part in message.encodeParts() {
-            guard send(part) else { return false }
+            guard send(Pending(bytes: part, isRecord: message.isRecord, descriptors: .init())) else { return false }
         }
         return true
     }
 
+    /// The same with descriptors beside it.
+    @discardableResult
+    func send(_ message: ProxyMessage, _ descriptors: consuming DescriptorBatch) -> Bool {
+        guard socket != nil else { return false }
+        return send(Pending(bytes: message.encode(), isRecord: false, descriptors: descriptors))
+    }
+
     // MARK: private
 
-    private func send(_ bytes: [UInt8]) -> Bool {
+    /// True also for a record that is sent once meshd is back.
+    private func send(_ message: Pending) -> Bool {
         guard let box = socket else { return false }
         if queue.isEmpty {
             do throws(IOError) {
-                if try box.socket.send(bytes) { return true }
+                if try box.socket.send(message.bytes, descriptors: message.descriptors) { return true }
             } catch {
                 disconnect()
-                return false
+                if message.isRecord { unsent.append(message) }
+                return message.isRecord
             }
         }
-        guard queuedBytes + bytes.count <= Self.queuedBytesMax else { return false }
-        queue.append(bytes)
-        queuedBytes += bytes.count
+        guard queuedBytes + message.bytes.count <= Self.queuedBytesMax else { return false }
+        queue.append(message)
+        queuedBytes += message.bytes.count
         if let watch { try? reactor.change(watch, to: [.read, .write]) }
         return true
     }
@@ -84,6 +110,9 @@ final class ControlLink {
             socket = box
             pauseMilliseconds = Self.pauseFirstMilliseconds
             callbacks?.connected()
+            let again = unsent
+            unsent = []
+            for message in again { _ = send(message) }
         } catch {
             _ = reactor.schedule(afterMilliseconds: pauseMilliseconds) { [weak self] in self?.connect() }
             pauseMilliseconds = min(pauseMilliseconds * 2, Self.pauseMaxMilliseconds)
@@ -95,6 +124,7 @@ final class ControlLink {
         if let watch { reactor.remove(watch) }
         watch = nil
         socket = nil
+        unsent += queue.filter(\.isRecord)
         queue = []
         queuedBytes = 0
         _ = reactor.schedule(afterMilliseconds: pauseMilliseconds) { [weak self] in self?.connect() }
@@ -110,8 +140,8 @@ final class ControlLink {
         var sent = 0
         do throws(IOError) {
             while sent < queue.count {
-                guard try box.socket.send(queue[sent]) else { break }
-                queuedBytes -= queue[sent].count
+                guard try box.socket.send(queue[sent].bytes, descriptors: queue[sent].descriptors) else { break }
+                queuedBytes -= queue[sent].bytes.count
                 sent += 1
             }
         } catch {
@@ -137,6 +167,16 @@ final class ControlLink {
                 // A meshd that speaks another language: start over with it.
                 return disconnect()
             }
+        }
+    }
+}
+
+extension ProxyMessage {
+    /// What tells of connections: it must not be lost with a meshd that is being replaced.
+    fileprivate var isRecord: Bool {
+        switch self {
+        case .opened, .closed, .refused: true
+        default: false
         }
     }
 }

@@ -102,7 +102,8 @@ extension UnsafeMutablePointer<LoopState> {
             closeListeners { $0.networkNamespace == namespace }
             endNames(in: namespace)
         case .nodeReachable(let node): pointee.nodes[node] = nil
-        case .drain(let deadline): drain(deadline)
+        case .drain(let deadline, let listenersStay): drain(deadline, listenersStay: listenersStay)
+        case .giveListeners: giveListeners()
         case .report: reportNow()
         case .stop: pointee.isStopped = true
         }
@@ -152,16 +153,35 @@ extension UnsafeMutablePointer<LoopState> {
         endNames(of: workload)
     }
 
-    private func drain(_ deadline: UInt64) {
+    private func drain(_ deadline: UInt64, listenersStay: Bool) {
         pointee.drainDeadline = deadline
         pointee.drainStarted = pointee.now
+        // What waits in them is taken by the process that has them now. Answers to what was asked here still go out.
+        pointee.hasHeir = listenersStay
+        if listenersStay {
+            closeListeners { $0.kind != .names }
+            for listener in pointee.listeners { setWatched(listener, false) }
+        }
+        drainTunnels()
+        beat()
+        pointee.nextSweep = pointee.now
+    }
+
+    /// Those that are still being set up, or that a connection waits for, follow once it is in them.
+    func drainTunnels() {
         var next = pointee.firstTunnel
         while let tunnel = next {
             next = tunnel.pointee.listNext
-            tunnel.drain()
+            if tunnel.isOpen && tunnel.pointee.waitingCount == 0 { tunnel.drain() }
         }
-        beat()
-        pointee.nextSweep = pointee.now
+    }
+
+    private func giveListeners() {
+        for listener in pointee.listeners where !listener.pointee.isClosed {
+            let copy = fcntl(listener.pointee.descriptor, F_DUPFD_CLOEXEC, 0)
+            guard copy >= 0 else { continue }
+            pointee.reports.append(.listener(listener.pointee.description, descriptor: copy))
+        }
     }
 
     // MARK: figures

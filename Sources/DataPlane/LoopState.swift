@@ -76,6 +76,8 @@ struct LoopState: ~Copyable {
     var hadNoCredit = false
     var drainDeadline: UInt64?
     var drainStarted: UInt64 = 0
+    /// Another process serves the same sockets.
+    var hasHeir = false
     var isDrainReported = false
     var isStopped = false
     var random: SplitMix

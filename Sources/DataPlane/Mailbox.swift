@@ -13,14 +13,16 @@ enum LoopMessage: Sendable {
     /// The descriptor is the loop's from now on.
     case listener(ListenerDescription, descriptor: Int32)
     case closeListener(id: UInt32)
-    /// For every listener of the loop, when another process may serve them.
     case dialSocketsArrived
     /// An accepted connection whose tunnel this loop has.
     case handOver(descriptor: Int32, captured: mesh_socket)
     case workloadGone(WorkloadID)
     case networkNamespaceGone(NetworkNamespaceID)
     case nodeReachable(NodeID)
-    case drain(deadline: UInt64)
+    /// `listenersStay`: another process serves the same sockets already.
+    case drain(deadline: UInt64, listenersStay: Bool)
+    /// Report every listener, its socket beside it.
+    case giveListeners
     case report
     case stop
 }

@@ -50,7 +50,7 @@ extension UnsafeMutablePointer<LoopState> {
 
     /// Gives the socket to the loop that has the tunnel. Once, at accept; true when it is gone.
     private func handOver(_ descriptor: Int32, _ captured: mesh_socket, _ key: TunnelKey) -> Bool {
-        guard pointee.pool[key] == nil else { return false }
+        guard pointee.pool[key] == nil, pointee.drainDeadline == nil else { return false }
         let owner = pointee.shared.directory.owner(of: key, for: pointee.index)
         guard owner != pointee.index, let mailbox = pointee.shared.mailbox(of: owner) else { return false }
         mailbox.post(.handOver(descriptor: descriptor, captured: captured))

@@ -28,6 +28,8 @@ final class ProxyController {
     private var tunnelReports: [TunnelStatus] = []
     private var reportsAwaited = 0
     private var drainedLoops: Set<Int> = []
+    /// Records that wait for meshd to come back.
+    private var keptRecords: [LoopReport] = []
     private var reportWatch: FileDescriptor?
 
     init(
@@ -55,13 +57,14 @@ final class ProxyController {
     // MARK: meshd
 
     private func sayHello() {
-        link.send(
-            .hello(
-                ProxyHello(
-                    pid: getpid(), loops: UInt16(clamping: loops.count), snapshotVersion: snapshot?.version ?? 0,
-                    listeners: listeners.values.sorted { $0.id < $1.id }, principals: identities.principals,
-                    connections: shared?.counters().connections ?? 0)))
+        var hello = ProxyHello(
+            pid: getpid(), loops: UInt16(clamping: loops.count), snapshotVersion: snapshot?.version ?? 0,
+            listeners: listeners.values.sorted { $0.id < $1.id }, principals: identities.principals,
+            connections: shared?.counters().connections ?? 0)
+        hello.isDraining = shared?.isDraining.load(ordering: .relaxed) ?? false
+        link.send(.hello(hello))
         guard let shared else { return }
+        forwardReports()
         for need in shared.dialSockets.overdue(now: BootClock.nanoseconds(), isNewConnection: true) {
             link.send(.needDialSockets(pool: need.pool, count: need.count))
         }
@@ -96,7 +99,8 @@ final class ProxyController {
             listeners = listeners.filter { $0.value.networkNamespace != namespace }
             shared?.dialSockets.close { $0.networkNamespace == namespace }
             shared?.postToAll(.networkNamespaceGone(namespace))
-        case .drain(let milliseconds): drain(milliseconds)
+        case .giveListeners: shared?.postToAll(.giveListeners)
+        case .drain(let milliseconds, let listenersStay): drain(milliseconds, listenersStay: listenersStay)
         case .report:
             reportsAwaited = loops.count
             tunnelReports = []
@@ -170,6 +174,7 @@ final class ProxyController {
 
     private func takeListener(_ description: ListenerDescription, _ descriptor: consuming FileDescriptor?) {
         guard let shared, let descriptor = descriptor, !loops.isEmpty else { return }
+        if shared.isDraining.load(ordering: .relaxed) { return }
         if listeners.updateValue(description, forKey: description.id) != nil {
             shared.postToAll(.closeListener(id: description.id))
         }
@@ -186,14 +191,29 @@ final class ProxyController {
         shared.postToAll(.dialSocketsArrived)
     }
 
-    private func drain(_ milliseconds: UInt32) {
-        guard let shared else {
-            link.send(.drained)
-            return ended()
-        }
+    private func drain(_ milliseconds: UInt32, listenersStay: Bool) {
+        guard let shared else { return leave() }
         shared.isDraining.store(true, ordering: .relaxed)
-        shared.postToAll(.drain(deadline: BootClock.nanoseconds() + UInt64(milliseconds) * 1_000_000))
+        if listenersStay { listeners = [:] }
+        let deadline = milliseconds == 0 ? .max : BootClock.nanoseconds() + UInt64(milliseconds) * 1_000_000
+        shared.postToAll(.drain(deadline: deadline, listenersStay: listenersStay))
     }
+
+    /// Tells meshd the last, and ends; waits some seconds for one that is being replaced itself.
+    private func leave(triesLeft: Int = ProxyController.leaveTries, hasSaidSo: Bool = false) {
+        var hasSaidSo = hasSaidSo
+        if link.isConnected, !hasSaidSo {
+            forwardReports()
+            if let shared { link.send(.counters(shared.counters())) }
+            hasSaidSo = link.send(.drained)
+        }
+        guard triesLeft > 0, !hasSaidSo || link.isBehind else { return ended() }
+        _ = reactor.schedule(afterMilliseconds: 100) { [weak self] in
+            self?.leave(triesLeft: triesLeft - 1, hasSaidSo: hasSaidSo)
+        }
+    }
+
+    private static let leaveTries = 100
 
     private func tick() {
         guard let shared, link.isConnected else { return }
@@ -209,7 +229,14 @@ final class ProxyController {
         var opened: [ConnectionOpened] = []
         var closed: [ConnectionClosed] = []
         var refused: [PeerRefusal] = []
-        for report in shared.reports.takeAll() {
+        let kept = keptRecords
+        keptRecords = []
+        for report in kept + shared.reports.takeAll() {
+            // They would be lost with a meshd that is just being replaced.
+            if report.isRecord, !link.isConnected {
+                keep(report, shared)
+                continue
+            }
             switch report {
             case .opened(let record): opened.append(named(record))
             case .closed(let record): closed.append(record)
@@ -217,10 +244,15 @@ final class ProxyController {
             default: forward(report, shared)
             }
         }
+        guard link.isConnected else { return }
         // Whatever order they were in: a connection is opened before it is closed.
         if !opened.isEmpty, !link.send(.opened(opened)) { shared.reports.lose(opened.count) }
         if !closed.isEmpty, !link.send(.closed(closed)) { shared.reports.lose(closed.count) }
         if !refused.isEmpty, !link.send(.refused(refused)) { shared.reports.lose(refused.count) }
+    }
+
+    private func keep(_ record: LoopReport, _ shared: ProxyShared) {
+        if keptRecords.count < ReportQueue.recordsMax { keptRecords.append(record) } else { shared.reports.lose(1) }
     }
 
     private func forward(_ report: LoopReport, _ shared: ProxyShared) {
@@ -241,12 +273,12 @@ final class ProxyController {
             link.send(.tunnels(tunnelReports))
             link.send(.counters(shared.counters()))
             tunnelReports = []
+        case .listener(let description, let descriptor):
+            link.send(.listener(description), DescriptorBatch(FileDescriptor(owning: descriptor)))
         case .drained(let loop):
             drainedLoops.insert(loop)
             guard drainedLoops.count == loops.count else { return }
-            link.send(.counters(shared.counters()))
-            link.send(.drained)
-            ended()
+            leave()
         }
     }
 

@@ -14,6 +14,8 @@ enum LoopReport: Sendable {
     case nodeUnreachable(NodeID, errno: Int32, Reason)
     case nodeReachable(NodeID)
     case tunnels([TunnelStatus])
+    /// The receiver owns the descriptor.
+    case listener(ListenerDescription, descriptor: Int32)
     /// The loop has nothing open any more.
     case drained(loop: Int)
 
@@ -21,7 +23,7 @@ enum LoopReport: Sendable {
     var isRecord: Bool {
         switch self {
         case .opened, .closed, .refused: true
-        case .needDialSockets, .nodeUnreachable, .nodeReachable, .tunnels, .drained: false
+        case .needDialSockets, .nodeUnreachable, .nodeReachable, .tunnels, .listener, .drained: false
         }
     }
 }
@@ -53,7 +55,7 @@ struct OpenRecord: Sendable {
 /// Reports of all loops on their way to the control thread. Bounded: when meshd does not listen, records are counted
 /// and dropped, never connections held up.
 final class ReportQueue: Sendable {
-    private static let recordsMax = 65_536
+    static let recordsMax = 65_536
 
     private struct State {
         var reports: [LoopReport] = []

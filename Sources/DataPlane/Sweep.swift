@@ -61,6 +61,7 @@ extension UnsafeMutablePointer<LoopState> {
     /// Tells the connect hook that this loop lives and how it is.
     func beat() {
         pointee.nextBeat = pointee.now + pointee.settings.beatInterval
+        if pointee.hasHeir { return }
         let state: mesh_listener_state =
             pointee.drainDeadline != nil
             ? .MESH_LISTENER_DRAINING : pointee.isOverloaded ? .MESH_LISTENER_OVERLOADED : .MESH_LISTENER_SERVING
@@ -74,11 +75,11 @@ extension UnsafeMutablePointer<LoopState> {
     private func sweepTunnels() {
         let settings = pointee.settings
         let now = pointee.now
+        if pointee.drainDeadline != nil { drainTunnels() }
         var next = pointee.firstTunnel
         while let tunnel = next {
             next = tunnel.pointee.listNext
             guard tunnel.isOpen else { continue }
-            if pointee.drainDeadline != nil { tunnel.drain() }
             if tunnel.pointee.flags.contains(.pingSent), now >= tunnel.pointee.pingAt + settings.pingTimeout,
                 now >= tunnel.pointee.receivedAt + settings.pingTimeout
             {
@@ -178,13 +179,17 @@ extension UnsafeMutablePointer<LoopState> {
         guard let deadline = pointee.drainDeadline else { return }
         if pointee.now >= deadline { closeEverything(.MESH_REASON_DRAIN_DEADLINE) }
         // The connect hook knows by now that this proxy drains; what is still in the backlogs is served.
-        if pointee.now >= pointee.drainStarted + 2 * pointee.settings.beatInterval {
+        if pointee.now >= pointee.drainStarted + 2 * pointee.settings.beatInterval,
+            !pointee.hasHeir || pointee.names.isIdle
+        {
             for listener in pointee.listeners {
-                serve(listener)
+                if !pointee.hasHeir { serve(listener) }
                 close(listener)
             }
             pointee.listeners = []
         }
+        // Another loop may have handed a connection over before it knew.
+        guard pointee.now >= pointee.drainStarted + 2 * pointee.settings.beatInterval else { return }
         let isEmpty =
             pointee.counters.connections == 0 && pointee.firstTunnel == nil && pointee.listeners.isEmpty
             && pointee.names.isIdle

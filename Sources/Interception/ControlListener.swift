@@ -27,10 +27,13 @@ package final class ControlListener {
         watch = try reactor.watch(socket.descriptor) { [weak self] _ in self?.accept(onConnection) }
     }
 
-    /// Stops listening. The path stays, for the next meshd to replace: a proxy keeps trying it.
+    /// Stops listening. The path stays, for the next meshd to replace: a proxy keeps trying it. What it said to a queue
+    /// that nobody takes from would be lost: it is refused from now on.
     package func close() {
-        if let watch { reactor.remove(watch) }
-        watch = nil
+        guard let watch else { return }
+        reactor.remove(watch)
+        self.watch = nil
+        shutdown(socket.descriptor.number, Int32(SHUT_RDWR))
     }
 
     deinit { close() }

@@ -26,6 +26,10 @@ package final class Interceptor {
         package var proxyGID: UInt32
         /// False where a service manager starts the proxy.
         package var startsProxy = true
+        /// How long a proxy that was replaced finishes what is open; 0: as long as that takes.
+        package var drainMilliseconds: UInt32 = 0
+        /// Of a proxy that is to be replaced though its binary is the same.
+        package var replacedProxyPID: Int32?
         /// Where a proxy of the service manager's may run; else it is in <cgroupRoot>/culvert/proxy.
         package var proxyUnitPattern = "/system.slice/**/culvert-proxy@*.service"
         package var loops: UInt16 = 1
@@ -66,18 +70,19 @@ package final class Interceptor {
         /// Build a snapshot with these and call `apply`.
         package var instancesChanged: ([LocalInstance]) -> Void
         /// What a proxy is told first: welcome, trust, certificates. The rest follows by itself.
-        package var proxyConnected: (ProxyHello) -> [SupervisorMessage]
-        package var proxyEnded: () -> Void
+        package var proxyConnected: (ProxyHello, ProxyProcess) -> [SupervisorMessage]
+        package var proxyEnded: (ProxyProcess) -> Void
         /// Messages that are others' business: connections, refusals, tunnels, counters.
-        package var proxyMessage: (ProxyMessage) -> Void
+        package var proxyMessage: (ProxyMessage, ProxyProcess) -> Void
         package var report: InterceptionReporter
         /// A connection that no hook saw begin: kind open, or refused where it was ended.
         package var olderConnection: (mesh_event) -> Void
 
         package init(
             instancesChanged: @escaping ([LocalInstance]) -> Void,
-            proxyConnected: @escaping (ProxyHello) -> [SupervisorMessage], proxyEnded: @escaping () -> Void,
-            proxyMessage: @escaping (ProxyMessage) -> Void, report: @escaping InterceptionReporter,
+            proxyConnected: @escaping (ProxyHello, ProxyProcess) -> [SupervisorMessage],
+            proxyEnded: @escaping (ProxyProcess) -> Void,
+            proxyMessage: @escaping (ProxyMessage, ProxyProcess) -> Void, report: @escaping InterceptionReporter,
             olderConnection: @escaping (mesh_event) -> Void = { _ in }
         ) {
             self.instancesChanged = instancesChanged
@@ -108,7 +113,6 @@ package final class Interceptor {
     /// Nodes that the proxy can't reach now, with the errno that plain TCP would give.
     var unreachable: [NodeID: Int32] = [:]
     var readiness = Readiness()
-    var sentSnapshot: UInt64?
     var patternProblems: [CgroupInventory.Problem] = []
     var scanProblems: [String] = []
     var reportedProblems: Set<String> = []
@@ -148,7 +152,8 @@ package final class Interceptor {
         maker = SocketMaker(makerConfiguration)
         sockets = MeshSockets(
             maker: maker, namespaces: namespaces, reactor: reactor, ports: configuration.ports,
-            descriptorsMax: configuration.proxyDescriptorsMax, setInbound: tables.inbound.setListener)
+            descriptorsMax: configuration.proxyDescriptorsMax,
+            orphanMilliseconds: configuration.beatStaleMilliseconds, setInbound: tables.inbound.setListener)
         inbound = InboundCapture(tables.inbound, namespaces: namespaces)
     }
 
@@ -167,8 +172,10 @@ package final class Interceptor {
             supervisorConfiguration(), reactor: reactor,
             callbacks: .init(
                 connected: { [weak self] in self?.proxyConnected($0, $1) },
-                message: { [weak self] in self?.handle($0) }, ended: { [weak self] in self?.proxyEnded() },
-                report: callbacks.report))
+                message: { [weak self] in self?.handle($0, from: $1) },
+                listenerGiven: { [weak self] in self?.sockets.take($0, $1) },
+                replaced: { [weak self] in self?.proxyReplaced($1) ?? false },
+                ended: { [weak self] in self?.proxyEnded($0) }, report: callbacks.report))
         self.supervisor = supervisor
         try supervisor.start()
     }
@@ -186,9 +193,22 @@ package final class Interceptor {
     package var proxySnapshotVersion: UInt64 { isProxyConnected ? readiness.versionInUse : 0 }
     package var unreachableNodes: [NodeID: Int32] { unreachable }
 
-    /// Sends to the proxy, if there is one (certificates, drain, report): a new one gets all by `proxyConnected`.
-    @discardableResult
-    package func send(_ message: SupervisorMessage) -> Bool { supervisor?.channel?.send(message) ?? false }
+    /// Those that finish what they have, for status.
+    package var drainingProxies: [Int32] {
+        (supervisor?.processes ?? []).filter { $0.role == .draining }.map(\.pid).sorted()
+    }
+    /// While it is, the proxy can't be replaced.
+    package var isFullOfDrainingProxies: Bool {
+        (supervisor?.processes.count ?? 0) >= ProxySupervisor.processesMax
+    }
+    /// Why the proxy is about to be replaced; nil: it is not.
+    package var replacementReason: String? { supervisor?.replacementReason }
+
+    /// Sends to every proxy that is there (certificates): a new one gets all by `proxyConnected`.
+    package func broadcast(_ message: SupervisorMessage) { supervisor?.broadcast(message) }
+
+    /// Asks every proxy for its figures. Call it once a second: who never answers is replaced.
+    package func askProxies() { supervisor?.askAll() }
 
     /// Leaves programs, maps, cgroups and proxy at work for the next meshd.
     package func shutdown() {
@@ -209,7 +229,7 @@ package final class Interceptor {
             ?? ProxySupervisor(
                 supervisorConfiguration(), reactor: reactor,
                 callbacks: .init(
-                    connected: { _, _ in }, message: { _ in }, ended: {}, report: callbacks.report))
+                    connected: { _, _ in }, message: { _, _ in }, ended: { _ in }, report: callbacks.report))
         shutdown()
         supervisor.endProxy()
         unlink(configuration.runtimeDirectory + "/identities")
@@ -228,6 +248,8 @@ package final class Interceptor {
             hierarchy: hierarchy)
         result.environment = configuration.environment
         result.startsProxy = configuration.startsProxy
+        result.drainMilliseconds = configuration.drainMilliseconds
+        result.replacedPID = configuration.replacedProxyPID
         return result
     }
 

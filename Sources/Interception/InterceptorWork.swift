@@ -24,7 +24,7 @@ extension Interceptor {
     package func apply(_ snapshot: Snapshot) throws(IOError) {
         self.snapshot = snapshot
         unreachable = unreachable.filter { snapshot.node($0.key) != nil }
-        sendSnapshot()
+        sendSnapshots()
         sockets.update(wantedSockets(snapshot))
         let running = snapshot.allWorkloads.filter { $0.isLocal && $0.isRunning }.map(\.id)
         readiness.note(running, version: snapshot.version)
@@ -112,7 +112,7 @@ extension Interceptor {
         reportProblems()
         for workload in changes.gone {
             // What it sent before its end may still be on its way; a second is what the sockets may outlive it.
-            _ = reactor.schedule(afterMilliseconds: 500) { [weak self] in self?.send(.workloadGone(workload)) }
+            _ = reactor.schedule(afterMilliseconds: 500) { [weak self] in self?.broadcast(.workloadGone(workload)) }
         }
         if changes.isChanged { callbacks.instancesChanged(instances.localInstances) }
     }
@@ -207,37 +207,55 @@ extension Interceptor {
 
     // MARK: the proxy
 
-    func proxyConnected(_ hello: ProxyHello, _ channel: ProxyChannel) {
-        for message in callbacks.proxyConnected(hello) { channel.send(message) }
-        readiness.versionInUse = hello.snapshotVersion
-        sentSnapshot = nil
-        sendSnapshot()
-        // A fresh proxy does not know yet how many loops it will have: it is told.
-        let loops = hello.listeners.isEmpty ? configuration.loops : max(hello.loops, 1)
-        sockets.attach(channel, loops: loops, existing: hello.listeners)
-        if let snapshot { attempt { () throws(IOError) in try apply(snapshot) } }
+    func proxyConnected(_ hello: ProxyHello, _ process: ProxyProcess) {
+        for message in callbacks.proxyConnected(hello, process) { process.send(message) }
+        sendSnapshot(to: process)
+        switch process.role {
+        case .serving:
+            readiness.versionInUse = hello.snapshotVersion
+            // A fresh proxy does not know yet how many loops it will have: it is told.
+            let loops = hello.listeners.isEmpty ? configuration.loops : max(hello.loops, 1)
+            sockets.attach(process, loops: loops, existing: hello.listeners)
+            if let snapshot { attempt { () throws(IOError) in try apply(snapshot) } }
+        case .next:
+            sockets.prepare(process)
+            supervisor?.confirm(process)
+        case .draining, .unknown: sockets.attachDraining(process)
+        }
     }
 
-    func proxyEnded() {
-        sockets.detach()
-        sentSnapshot = nil
-        callbacks.proxyEnded()
-        // What it could not reach the next one may reach; it has to find out itself.
+    /// The next proxy serves now; whether it has every listener of the former one.
+    func proxyReplaced(_ process: ProxyProcess) -> Bool {
+        let hasAll = sockets.promote(process, loops: configuration.loops)
+        forgetUnreachable()
+        return hasAll
+    }
+
+    func proxyEnded(_ process: ProxyProcess) {
+        sockets.detach(process)
+        callbacks.proxyEnded(process)
+        if process.role == .serving { forgetUnreachable() }
+    }
+
+    /// What one proxy could not reach the next one may reach; it has to find out itself.
+    private func forgetUnreachable() {
         unreachable = [:]
         attempt { () throws(IOError) in try refreshKernel() }
     }
 
-    func handle(_ message: ProxyMessage) {
+    func handle(_ message: ProxyMessage, from process: ProxyProcess) {
         switch message {
-        case .hello: break
-        case .needDialSockets(let pool, let count): sockets.need(pool, count: count)
-        case .snapshotInUse(let version):
+        case .hello, .listener: break
+        case .needDialSockets(let pool, let count): sockets.need(pool, count: count, by: process)
+        case .snapshotInUse(let version) where process.role == .serving:
             let wasWaiting = readiness.isAnyWaiting
             readiness.versionInUse = version
             if wasWaiting { attempt { () throws(IOError) in try refreshKernel() } }
-        case .nodeUnreachable(let node, let code, _): setUnreachable(node, code)
-        case .nodeReachable(let node): setUnreachable(node, nil)
-        case .opened, .closed, .refused, .tunnels, .counters, .drained: callbacks.proxyMessage(message)
+        case .nodeUnreachable(let node, let code, _) where process.role == .serving: setUnreachable(node, code)
+        case .nodeReachable(let node) where process.role == .serving: setUnreachable(node, nil)
+        // Those that finish dial no node, and the next one is asked when it serves.
+        case .snapshotInUse, .nodeUnreachable, .nodeReachable: break
+        case .opened, .closed, .refused, .tunnels, .counters, .drained: callbacks.proxyMessage(message, process)
         }
     }
 
@@ -253,14 +271,19 @@ extension Interceptor {
         attempt { () throws(IOError) in try refreshKernel() }
     }
 
-    private func sendSnapshot() {
-        guard let snapshot, let channel = supervisor?.channel, channel.isOpen, sentSnapshot != snapshot.version
+    /// To those that finish what they have, too: policy holds for it as well.
+    private func sendSnapshots() {
+        for process in supervisor?.processes ?? [] { sendSnapshot(to: process) }
+    }
+
+    private func sendSnapshot(to process: ProxyProcess) {
+        guard let snapshot, let channel = process.channel, channel.isOpen, process.sentSnapshot != snapshot.version
         else { return }
         attempt { () throws(IOError) in
             let memory = try sealed(snapshot)
             let message = SupervisorMessage.snapshot(version: snapshot.version, length: UInt64(memory.count))
             let descriptor = try memory.descriptor.duplicate()
-            if channel.send(message, DescriptorBatch(descriptor)) { sentSnapshot = snapshot.version }
+            if channel.send(message, DescriptorBatch(descriptor)) { process.sentSnapshot = snapshot.version }
         }
     }
 

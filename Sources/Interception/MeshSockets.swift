@@ -4,9 +4,9 @@ package import LinuxIO
 package import MeshModel
 package import ProxyControl
 
-/// What listeners and dial sockets the proxy should have, and their delivery: made by the socket maker, passed to the
-/// proxy, never kept here. Works by difference from what the proxy is known to have, so that an adopted proxy keeps its
-/// own.
+/// What listeners and dial sockets the proxies should have, and their delivery: made by the socket maker and passed on.
+/// Of listeners a duplicate is kept, for the next proxy. Works by difference from what the proxy is known to have, so
+/// that an adopted proxy keeps its own.
 package final class MeshSockets {
     package struct Ports: Equatable, Sendable {
         package var outbound: UInt16 = 15001
@@ -43,13 +43,6 @@ package final class MeshSockets {
         package init() {}
     }
 
-    private struct ListenerKey: Hashable {
-        var kind: ListenerDescription.Kind
-        var networkNamespace: NetworkNamespaceID
-        var address: SocketAddress
-        var loop: UInt16
-    }
-
     /// Capture listeners: several for IPv4, as one would cap a namespace at one ephemeral port range.
     static let captureAddresses4 = (1...4).map { IPAddress(ipv4: 0x7f4d_0000 | UInt32($0)) }
     static let captureAddress6 = IPAddress(high: 0, low: 1)
@@ -67,13 +60,20 @@ package final class MeshSockets {
     private let ports: Ports
     private let descriptorsMax: UInt32
     private let setInbound: (mesh_inbound_key, borrowing FileDescriptor) throws(IOError) -> Void
+    private let orphanMilliseconds: UInt64
 
-    private var channel: ProxyChannel?
+    /// The one that serves.
+    private var process: ProxyProcess?
+    private var channel: ProxyChannel? { process?.channel }
     private var loops: UInt16 = 1
+    /// What the proxy that serves has, by their numbers there.
     private var listeners: [ListenerKey: UInt32] = [:]
+    private var store = ListenerStore()
     private var nextListener: UInt32 = 1
-    private var filled: Set<DialPool> = []
-    private var outstanding: [DialPool: UInt32] = [:]
+    private var supplies: [Int32: DialSupply] = [:]
+    /// What the proxy that serves next has already.
+    private var passed: Set<ListenerKey> = []
+    private var closing: Reactor.TimerID?
     private var retry: Reactor.TimerID?
     private var prepared: Set<NetworkNamespaceID> = []
     /// Namespaces without IPv6 loopback.
@@ -83,14 +83,16 @@ package final class MeshSockets {
     package var problems: [String] { failures.map { "\($0): \($1)" } }
     private var wanted = Wanted()
 
-    /// `descriptorsMax`: what the proxy may hold at most. `setInbound` tells the kernel side which listener takes plain
-    /// text in a namespace.
+    /// `descriptorsMax`: what the proxy may hold at most. `orphanMilliseconds`: how long listeners that no proxy serves
+    /// are kept for the next one. `setInbound` tells the kernel side which listener takes plain text in a namespace.
     package init(
         maker: SocketMaker, namespaces: NamespaceTable, reactor: Reactor, ports: Ports, descriptorsMax: UInt32,
+        orphanMilliseconds: UInt64 = 5_000,
         setInbound: @escaping (mesh_inbound_key, borrowing FileDescriptor) throws(IOError) -> Void
     ) {
         self.setInbound = setInbound
         self.descriptorsMax = descriptorsMax
+        self.orphanMilliseconds = orphanMilliseconds
         self.maker = maker
         self.namespaces = namespaces
         self.reactor = reactor
@@ -99,30 +101,84 @@ package final class MeshSockets {
 
     package var listenerCount: Int { listeners.count }
 
-    /// A proxy is there. `existing`: the listeners that it has from before.
-    package func attach(_ channel: ProxyChannel, loops: UInt16, existing: [ListenerDescription]) {
-        self.channel = channel
+    /// A proxy is there that serves. `existing`: the listeners that it has from before; it is asked for duplicates. A
+    /// fresh one gets those that are kept.
+    package func attach(_ process: ProxyProcess, loops: UInt16, existing: [ListenerDescription]) {
+        self.process = process
         self.loops = max(loops, 1)
+        cancelClosing()
         listeners = [:]
         for listener in existing {
-            let key = ListenerKey(
-                kind: listener.kind, networkNamespace: listener.networkNamespace, address: listener.address,
-                loop: listener.loop)
-            listeners[key] = listener.id
+            listeners[ListenerKey(listener)] = listener.id
             nextListener = max(nextListener, listener.id &+ 1)
         }
-        outstanding = [:]
         // An adopted proxy has its pools and asks when they run low.
-        if existing.isEmpty { filled = [] } else { filled = wantedPools() }
+        supplies[process.pid] = DialSupply(process, filled: existing.isEmpty ? [] : wantedPools())
+        if existing.isEmpty { listeners = pass(store.keys, to: process) } else { process.send(.giveListeners) }
         reconcile()
     }
 
-    /// The proxy's process is gone, and everything that it had.
-    package func detach() {
-        channel = nil
+    /// Another proxy is there, which is to serve next: it gets every listener that is kept, and dial sockets.
+    package func prepare(_ next: ProxyProcess) {
+        supplies[next.pid] = DialSupply(next)
+        passed = Set(pass(store.keys, to: next).keys)
+        fillPools()
+    }
+
+    /// A proxy is there that drains: it only dials.
+    package func attachDraining(_ process: ProxyProcess) {
+        supplies[process.pid] = DialSupply(process, filled: wantedPools())
+    }
+
+    /// The next one serves now. Whether it has every listener that the former one has.
+    package func promote(_ next: ProxyProcess, loops: UInt16) -> Bool {
+        let former = Set(listeners.keys)
+        process = next
+        self.loops = max(loops, 1)
+        cancelClosing()
+        listeners = pass(store.keys.subtracting(passed), to: next)
+        for key in passed { listeners[key] = store.number(of: key) }
+        passed = []
+        reconcile()
+        return former.allSatisfy { store.has($0) }
+    }
+
+    /// The proxy that serves gave one of its listeners.
+    package func take(_ description: ListenerDescription, _ descriptor: consuming FileDescriptor) {
+        let key = ListenerKey(description)
+        guard listeners[key] == description.id, let cookie = namespaces.cookie(of: key.networkNamespace),
+            ListenerStore.isTrue(descriptor, description, cookie: cookie)
+        else { return }
+        store.keep(key, number: description.id, descriptor)
+    }
+
+    /// The process is gone, and everything that it alone had.
+    package func detach(_ ended: ProxyProcess) {
+        supplies[ended.pid] = nil
+        guard ended === process else { return }
+        process = nil
         listeners = [:]
-        filled = []
-        outstanding = [:]
+        guard !store.isEmpty, closing == nil else { return }
+        // A connection that waits in them is better refused than held for ever.
+        closing = reactor.schedule(afterMilliseconds: orphanMilliseconds) { [weak self] in
+            self?.closing = nil
+            self?.store.drop { _ in true }
+        }
+    }
+
+    private func cancelClosing() {
+        if let closing { reactor.cancel(closing) }
+        closing = nil
+    }
+
+    /// The numbers of what was passed.
+    private func pass(_ keys: Set<ListenerKey>, to process: ProxyProcess) -> [ListenerKey: UInt32] {
+        var passed: [ListenerKey: UInt32] = [:]
+        for key in keys {
+            guard let copy = store.copy(key), let id = store.number(of: key) else { continue }
+            if process.send(.listener(key.description(id: id)), DescriptorBatch(copy)) { passed[key] = id }
+        }
+        return passed
     }
 
     package func update(_ wanted: Wanted) {
@@ -135,28 +191,30 @@ package final class MeshSockets {
         if !failures.isEmpty { reconcile() }
     }
 
-    /// The proxy asks for dial sockets.
-    package func need(_ pool: DialPool, count: UInt32) {
+    /// A proxy asks for dial sockets.
+    package func need(_ pool: DialPool, count: UInt32, by process: ProxyProcess) {
         guard isKnown(pool) else {
             if !namespaces.ids.contains(pool.networkNamespace) {
-                channel?.send(.networkNamespaceGone(pool.networkNamespace))
+                process.send(.networkNamespaceGone(pool.networkNamespace))
             }
             return
         }
-        outstanding[pool] = min((outstanding[pool] ?? 0) + min(count, Self.outstandingMax), Self.outstandingMax)
+        supplies[process.pid]?.need(pool, count: count, max: Self.outstandingMax)
         fillPools()
     }
 
-    /// The namespace is dead: the proxy is to close everything in it.
+    /// The namespace is dead: the proxies are to close everything in it.
     package func namespaceGone(_ id: NetworkNamespaceID) {
         wanted.namespaces[id] = nil
         prepared.remove(id)
         withoutIPv6.remove(id)
         failures = failures.filter { $0.key.networkNamespace != id }
         listeners = listeners.filter { $0.key.networkNamespace != id }
-        filled = filled.filter { $0.networkNamespace != id }
-        outstanding = outstanding.filter { $0.key.networkNamespace != id }
-        channel?.send(.networkNamespaceGone(id))
+        store.drop { $0.networkNamespace == id }
+        for supply in supplies.values {
+            supply.forget(id)
+            supply.process.send(.networkNamespaceGone(id))
+        }
     }
 
     /// Where the connect hook may redirect to. Before the first proxy is here, as if all were made: the pinned maps of
@@ -201,15 +259,13 @@ package final class MeshSockets {
             prepare(.node)
             makeListeners(.tunnel, .node, SocketAddress(address, ports.tunnel), &keys)
         }
-        for (key, id) in listeners where !keys.contains(key) {
-            channel.send(.closeListener(id: id))
+        // More than there are loops now is no fault: closing one resets what waits in it.
+        let places = Set(keys.map(\.place))
+        for (key, id) in listeners where !places.contains(key.place) {
+            for supply in supplies.values { supply.process.send(.closeListener(id: id)) }
             listeners[key] = nil
         }
-        for pool in wantedPools() where filled.insert(pool).inserted {
-            let isBusy = pool.networkNamespace == .node && pool.purpose != .namesDatagram
-            let usual = isBusy ? Self.nodePoolSockets : Self.smallPoolSockets
-            outstanding[pool] = min(usual, max(Self.smallPoolSockets, descriptorsMax / Self.poolShare))
-        }
+        store.drop { !places.contains($0.place) }
         fillPools()
     }
 
@@ -265,10 +321,9 @@ package final class MeshSockets {
                 let family = UInt32(key.address.address.isIPv4 ? AF_INET : AF_INET6)
                 try setInbound(mesh_inbound_key(netns_cookie: cookie, family: family, pad: 0), socket)
             }
-            let listener = ListenerDescription(
-                id: nextListener, kind: key.kind, networkNamespace: key.networkNamespace, address: key.address,
-                loop: key.loop)
+            let listener = key.description(id: nextListener)
             nextListener &+= 1
+            if let copy = try? socket.duplicate() { store.keep(key, number: listener.id, copy) }
             guard channel?.send(.listener(listener), DescriptorBatch(socket)) == true else { return }
             listeners[key] = listener.id
         }
@@ -300,13 +355,24 @@ package final class MeshSockets {
     }
 
     private func fillPools() {
-        guard let channel, channel.isOpen else { return }
-        for (pool, count) in outstanding.sorted(by: { $0.value < $1.value }) {
+        for supply in supplies.values { fill(supply) }
+    }
+
+    private func fill(_ supply: DialSupply) {
+        guard let channel = supply.process.channel, channel.isOpen else { return }
+        if supply.process.role != .draining {
+            for pool in wantedPools() {
+                let isBusy = pool.networkNamespace == .node && pool.purpose != .namesDatagram
+                let usual = isBusy ? Self.nodePoolSockets : Self.smallPoolSockets
+                supply.fillFirst(pool, count: min(usual, max(Self.smallPoolSockets, descriptorsMax / Self.poolShare)))
+            }
+        }
+        for (pool, count) in supply.outstanding.sorted(by: { $0.value < $1.value }) {
             // A busy channel is asked again later: sockets in its queue would serve nobody.
             if channel.isBusy { return retryLater() }
             let batch = min(count, UInt32(SocketRequest.socketsMax))
             guard deliver(pool, UInt16(batch), to: channel) else { continue }
-            outstanding[pool] = count > batch ? count - batch : nil
+            supply.delivered(pool, batch)
             if count > batch { retryLater() }
         }
     }

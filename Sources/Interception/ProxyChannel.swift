@@ -55,12 +55,14 @@ package final class ProxyChannel {
     private var queue: [Pending] = []
     private var queueStart = 0
     private var queuedBytes = 0
-    private var onMessage: ((ProxyMessage) -> Void)?
+    private var isPeerGone = false
+    private var onMessage: ((ProxyMessage, consuming DescriptorBatch) -> Void)?
     private var onEnd: ((End) -> Void)?
 
     /// Both are called on the reactor's thread; `onEnd` once, nothing after it.
     package init(
-        _ socket: consuming SeqpacketSocket, reactor: Reactor, onMessage: @escaping (ProxyMessage) -> Void,
+        _ socket: consuming SeqpacketSocket, reactor: Reactor,
+        onMessage: @escaping (ProxyMessage, consuming DescriptorBatch) -> Void,
         onEnd: @escaping (End) -> Void
     ) throws(IOError) {
         self.socket = socket
@@ -82,7 +84,7 @@ package final class ProxyChannel {
     /// Sends or queues; false when the channel is closed, or was closed over this message.
     @discardableResult
     package func send(_ message: SupervisorMessage, _ descriptors: consuming DescriptorBatch = .init()) -> Bool {
-        guard isOpen else { return false }
+        guard isOpen, !isPeerGone else { return false }
         let next = Pending(bytes: message.encode(), descriptors: descriptors)
         let count = next.bytes.count
         guard count <= ControlLimits.bodyBytesMax, next.descriptors.count <= ControlLimits.descriptorsMax else {
@@ -93,7 +95,7 @@ package final class ProxyChannel {
             do throws(IOError) {
                 if try socket.send(next.bytes, descriptors: next.descriptors) { return true }
             } catch {
-                end(.failed(error))
+                sendFailed(error)
                 return false
             }
         }
@@ -111,6 +113,12 @@ package final class ProxyChannel {
 
     package func close() { end(.closedByUs) }
 
+    /// Takes what the process has said; what it says from now on, it is told, did not arrive.
+    package func readRest() {
+        if isOpen { shutdown(socket.descriptor.number, Int32(SHUT_RD)) }
+        while isOpen, receive() {}
+    }
+
     // MARK: private
 
     private func ready(_ interest: Reactor.Interest) {
@@ -124,11 +132,20 @@ package final class ProxyChannel {
             do throws(IOError) {
                 guard try socket.send(pending.bytes, descriptors: pending.descriptors) else { return compact() }
             } catch {
-                return end(.failed(error))
+                return sendFailed(error)
             }
             queuedBytes -= pending.bytes.count
             queueStart += 1
         }
+        queue.removeAll()
+        queueStart = 0
+        if let watch { try? reactor.change(watch, to: .read) }
+    }
+
+    /// A proxy that is gone may have said something before: reading finds the end behind it.
+    private func sendFailed(_ error: IOError) {
+        guard error.code == EPIPE || error.code == ECONNRESET else { return end(.failed(error)) }
+        isPeerGone = true
         queue.removeAll()
         queueStart = 0
         if let watch { try? reactor.change(watch, to: .read) }
@@ -140,27 +157,34 @@ package final class ProxyChannel {
         queueStart = 0
     }
 
-    private func receive() {
+    /// False when nothing more is there.
+    @discardableResult
+    private func receive() -> Bool {
         for _ in 0..<ProxyChannel.receivesPerTurn {
-            guard isOpen else { return }
-            let message: ProxyMessage
+            guard isOpen else { return false }
             do {
-                // A proxy passes no descriptors: what comes beside a message closes here.
                 switch try socket.receive(into: buffer) {
-                case .nothing: return
-                case .closed: return end(.closedByProxy)
-                case .message(let count, _):
-                    message = try ProxyMessage(decoding: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+                case .nothing: return false
+                case .closed:
+                    end(.closedByProxy)
+                    return false
+                case .message(let count, let descriptors):
+                    let message = try ProxyMessage(decoding: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+                    // Descriptors that a message should not have close with the batch.
+                    onMessage?(message, descriptors)
                 }
             } catch let error as ControlError {
-                return end(.badMessage(error))
+                end(.badMessage(error))
+                return false
             } catch let error as IOError {
-                return end(.failed(error))
+                end(.failed(error))
+                return false
             } catch {
-                return end(.closedByProxy)
+                end(.closedByProxy)
+                return false
             }
-            onMessage?(message)
         }
+        return true
     }
 
     private func end(_ reason: End) {

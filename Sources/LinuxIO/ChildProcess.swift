@@ -117,6 +117,15 @@ package enum OwnProcess {
     /// Gives back the memory of code that only starting up ran (decision 0090): call it once everything is set up.
     package static func forgetStartUpCode() { _ = clinux_forget_start_up_code() }
 
+    /// Goes on as another program in the same process: every descriptor of ours is closed, the environment stays. Returns
+    /// only when that failed.
+    package static func become(_ path: String, arguments: [String]) -> IOError {
+        withCStrings(arguments) { arguments in
+            _ = execv(path, arguments)
+            return .last("execve", object: path)
+        }
+    }
+
     package static func executablePath() throws(IOError) -> String {
         var buffer = [UInt8](repeating: 0, count: 4_096)
         let count = buffer.withUnsafeMutableBytes { bytes in

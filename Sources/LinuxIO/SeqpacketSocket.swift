@@ -105,8 +105,14 @@ package struct SeqpacketSocket: ~Copyable {
         var numbers = [Int32](repeating: -1, count: descriptorsMax)
         var count = Int32(descriptorsMax)
         var truncated: Int32 = 0
-        let received = clinux_receive_message(
+        var received = clinux_receive_message(
             descriptor.number, buffer.baseAddress, buffer.count, &numbers, &count, &truncated, 0)
+        if received < 0, errno == ECONNRESET {
+            // The other end left something of ours unread. What it said before it went is still there.
+            count = Int32(descriptorsMax)
+            received = clinux_receive_message(
+                descriptor.number, buffer.baseAddress, buffer.count, &numbers, &count, &truncated, 0)
+        }
         if received < 0 {
             switch errno {
             case EAGAIN: return .nothing

@@ -57,6 +57,9 @@ package enum TextFile {
         _ = close(directory)
     }
 
+    /// No error when there is none.
+    package static func remove(_ path: String) { unlink(path) }
+
     /// The names in a directory, without `.` and `..`, unsorted.
     package static func list(_ path: String) throws(IOError) -> [(name: String, isDirectory: Bool)] {
         guard let directory = opendir(path) else { throw .last("opendir", object: path) }

@@ -149,8 +149,8 @@ struct ConfigurationOption: Sendable {
             "How long a peer that does not read may hold memory while the budget is over 90 %."
         ) { $0.proxy.slowPeerTimeoutMilliseconds = $1.number32 },
         .init(
-            "proxy.drainTimeout", .duration(0...86_400_000), .value("30s"),
-            "How long a proxy that was told to leave finishes what is open."
+            "proxy.drainTimeout", .duration(0...604_800_000), .value("24h"),
+            "How long a proxy that another one replaced (an upgrade) finishes what is open; `0s` is for ever."
         ) { $0.proxy.drainTimeoutMilliseconds = $1.number32 },
     ]
 

@@ -22,8 +22,11 @@ package enum SupervisorMessage: Equatable, Sendable {
     /// The workload's cgroup is gone: close its connections and sockets within a second.
     case workloadGone(WorkloadID)
     case networkNamespaceGone(NetworkNamespaceID)
-    /// Stop accepting, finish what is open, leave at the deadline.
-    case drain(deadlineMilliseconds: UInt32)
+    /// Answer with one `listener` for each listener that is held, the socket beside it.
+    case giveListeners
+    /// Take nothing new, finish what is open, leave at the deadline (0: none). `listenersStay`: another proxy serves the
+    /// same sockets already, so that what waits in them is that one's.
+    case drain(deadlineMilliseconds: UInt32, listenersStay: Bool)
     /// Answer with `tunnels` and `counters` now.
     case report
 }
@@ -32,6 +35,8 @@ package enum SupervisorMessage: Equatable, Sendable {
 package enum ProxyMessage: Equatable, Sendable {
     /// The first message of a connection. `listeners` is not empty when a running proxy comes back to a new meshd.
     case hello(ProxyHello)
+    /// One descriptor: the listening socket, which the proxy goes on serving. Answer to `giveListeners`.
+    case listener(ListenerDescription)
     case snapshotInUse(version: UInt64)
     case needDialSockets(pool: DialPool, count: UInt32)
     /// A tunnel dial to the node failed: its endpoints are to be refused in the connect hook with this errno.
@@ -148,8 +153,10 @@ package struct ProxyHello: Equatable, Sendable {
     package var principals: [String]
     /// Connections open now, so that a new meshd knows them.
     package var connections: UInt32
+    /// It was told to leave: another proxy accepts.
+    package var isDraining = false
 
-    package static let currentVersion: UInt16 = 1
+    package static let currentVersion: UInt16 = 2
 
     package init(
         pid: Int32, loops: UInt16, snapshotVersion: UInt64, listeners: [ListenerDescription], principals: [String],

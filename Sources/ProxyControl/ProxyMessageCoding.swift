@@ -3,7 +3,7 @@ import MeshModel
 extension ProxyMessage {
     private enum Kind: UInt8 {
         case hello = 1, snapshotInUse, needDialSockets, nodeUnreachable, nodeReachable, opened, closed, refused
-        case tunnels, counters, drained
+        case tunnels, counters, drained, listener
     }
 
     /// The message's bytes. A list can be too long for one message: then use `encodeParts`.
@@ -26,6 +26,7 @@ extension ProxyMessage {
         case .tunnels(let records): writer.list(records) { $0.tunnel($1) }
         case .counters(let counters): writer.counters(counters)
         case .drained: break
+        case .listener(let listener): writer.listener(listener)
         }
         return writer.bytes
     }
@@ -38,7 +39,7 @@ extension ProxyMessage {
         case .closed(let records): Self.split(records) { .closed($0) }
         case .refused(let records): Self.split(records) { .refused($0) }
         case .tunnels(let records): Self.split(records) { .tunnels($0) }
-        case .hello, .snapshotInUse, .needDialSockets, .nodeUnreachable, .nodeReachable, .counters, .drained:
+        case .hello, .snapshotInUse, .needDialSockets, .nodeUnreachable, .nodeReachable, .counters, .drained, .listener:
             [encode()]
         }
     }
@@ -67,6 +68,7 @@ extension ProxyMessage {
             self = .tunnels(try body.list("tunnels") { (reader) throws(ControlError) in try reader.tunnel() })
         case .counters: self = .counters(try body.counters())
         case .drained: self = .drained
+        case .listener: self = .listener(try body.listener())
         }
     }
 
@@ -83,6 +85,7 @@ extension ProxyMessage {
         case .tunnels: .tunnels
         case .counters: .counters
         case .drained: .drained
+        case .listener: .listener
         }
     }
 

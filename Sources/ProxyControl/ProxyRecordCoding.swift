@@ -11,6 +11,7 @@ extension WireWriter {
         list(value.listeners) { $0.listener($1) }
         list(value.principals) { $0.text($1) }
         number(value.connections)
+        flag(value.isDraining)
     }
 
     mutating func opened(_ value: ConnectionOpened) {
@@ -111,6 +112,7 @@ extension WireReader {
             pid: pid, loops: loops, snapshotVersion: snapshotVersion, listeners: listeners, principals: principals,
             connections: try number("connections"))
         hello.version = version
+        hello.isDraining = try appendedFlag("draining")
         return hello
     }
 

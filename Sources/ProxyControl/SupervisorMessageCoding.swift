@@ -3,7 +3,7 @@ import MeshModel
 extension SupervisorMessage {
     private enum Kind: UInt8 {
         case welcome = 1, snapshot, certificate, retireCertificate, trust, listener, closeListener, dialSockets
-        case workloadGone, networkNamespaceGone, drain, report
+        case workloadGone, networkNamespaceGone, drain, report, giveListeners
     }
 
     /// The message's bytes; its descriptors travel beside them. At most `ControlLimits.bodyBytesMax` as long as a
@@ -28,8 +28,10 @@ extension SupervisorMessage {
         case .dialSockets(let pool): writer.pool(pool)
         case .workloadGone(let workload): writer.number(workload.rawValue)
         case .networkNamespaceGone(let networkNamespace): writer.number(networkNamespace.rawValue)
-        case .drain(let deadline): writer.number(deadline)
-        case .report: break
+        case .drain(let deadline, let listenersStay):
+            writer.number(deadline)
+            writer.flag(listenersStay)
+        case .report, .giveListeners: break
         }
         return writer.bytes
     }
@@ -55,8 +57,11 @@ extension SupervisorMessage {
         case .dialSockets: self = .dialSockets(pool: try body.pool())
         case .workloadGone: self = .workloadGone(try body.workload("workload"))
         case .networkNamespaceGone: self = .networkNamespaceGone(try body.networkNamespace())
-        case .drain: self = .drain(deadlineMilliseconds: try body.number("deadline"))
+        case .drain:
+            let deadline = try body.number("deadline", as: UInt32.self)
+            self = .drain(deadlineMilliseconds: deadline, listenersStay: try body.appendedFlag("listeners stay"))
         case .report: self = .report
+        case .giveListeners: self = .giveListeners
         }
     }
 
@@ -74,6 +79,7 @@ extension SupervisorMessage {
         case .networkNamespaceGone: .networkNamespaceGone
         case .drain: .drain
         case .report: .report
+        case .giveListeners: .giveListeners
         }
     }
 }

@@ -59,6 +59,11 @@ struct WireReader {
         return try body(&inner)
     }
 
+    /// A field that earlier versions did not write: their messages end before it, and it has its former meaning, false.
+    mutating func appendedFlag(_ field: ControlError.StaticText) throws(ControlError) -> Bool {
+        remaining == 0 ? false : try flag(field)
+    }
+
     private mutating func take(
         _ count: Int, _ field: ControlError.StaticText
     ) throws(ControlError) -> Slice<UnsafeRawBufferPointer> {

@@ -39,6 +39,8 @@ struct Flow {
     var next: Int32 = -1
 
     var proxyID: UInt64 = 0
+    /// The proxy process that carries it.
+    var proxy: Int32 = 0
     /// Of the client's socket, for outbound and local flows.
     var cookie: UInt64 = 0
     /// Of the proxy's dial socket, for inbound and local flows.
@@ -92,7 +94,7 @@ struct Flow {
 
     /// Takes the proxy's decision over.
     mutating func decide(_ opened: ProxyFlowOpened, names: FlowNames?, pool: inout NamePool) {
-        proxyID = opened.id
+        (proxyID, proxy) = (opened.id, opened.proxy)
         direction = opened.direction
         switch opened.direction {
         case .outbound: cookie = opened.cookie
@@ -157,6 +159,8 @@ struct Flow {
         if marks.contains(.plaintext) { return .none }
         return tunnel != 0 && !marks.contains(.passthrough) ? .mutualTLS : .unknown
     }
+    var proxyKey: FlowTable.ProxyNumber<UInt64> { .init(proxy: proxy, number: proxyID) }
+    var tunnelKey: FlowTable.ProxyNumber<UInt32> { .init(proxy: proxy, number: tunnel) }
 
     func labels(isSourceReporter: Bool, flags: ResponseFlags) -> IstioSeries.Labels {
         IstioSeries.Labels(

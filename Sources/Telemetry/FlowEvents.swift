@@ -128,6 +128,8 @@ package enum FlowDirection: UInt8, Sendable {
 /// What the proxy decided about one connection: the mirror of ProxyControl's `ConnectionOpened`.
 package struct ProxyFlowOpened: Equatable, Sendable {
     package var id: UInt64
+    /// The process that told it: each counts its connections and tunnels for itself.
+    package var proxy: Int32 = 0
     package var direction: FlowDirection
     /// Of the captured client socket (outbound, local) or of the dial socket (inbound).
     package var cookie: UInt64
@@ -162,6 +164,7 @@ package struct ProxyFlowOpened: Equatable, Sendable {
 /// The mirror of ProxyControl's `ConnectionClosed`. Bytes are named from the client's side.
 package struct ProxyFlowClosed: Equatable, Sendable {
     package var id: UInt64
+    package var proxy: Int32 = 0
     package var bytesSent: UInt64 = 0
     package var bytesReceived: UInt64 = 0
     package var reason: Reason = .MESH_REASON_NONE

@@ -64,7 +64,7 @@ extension FlowTable {
         let flow = storage[index]
         storage[index].progress = progress
         storage[index].endedNanoseconds = max(now, flow.openedNanoseconds)
-        if flow.tunnel != 0, let figures = tunnels[flow.tunnel] {
+        if flow.tunnel != 0, let figures = tunnels[flow.tunnelKey] {
             storage[index].rttMicroseconds = figures.rttMicroseconds
             storage[index].retransmits = figures.retransmits
         }
@@ -74,15 +74,16 @@ extension FlowTable {
         storage.touch(index)
     }
 
-    mutating func openSeries(_ index: Int32, now: UInt64) {
+    mutating func openSeries(_ index: Int32, isCounted: Bool = true, now: UInt64) {
         let flow = storage[index]
         guard flow.sourceSeries == IstioSeries.none, flow.destinationSeries == IstioSeries.none else { return }
         if flow.direction != .inbound {
-            storage[index].sourceSeries = series.open(flow.labels(isSourceReporter: true, flags: .none), now: now)
+            storage[index].sourceSeries = series.open(
+                flow.labels(isSourceReporter: true, flags: .none), isCounted: isCounted, now: now)
         }
         if flow.direction != .outbound {
             storage[index].destinationSeries = series.open(
-                flow.labels(isSourceReporter: false, flags: .none), now: now)
+                flow.labels(isSourceReporter: false, flags: .none), isCounted: isCounted, now: now)
         }
     }
 
@@ -120,7 +121,7 @@ extension FlowTable {
         let flow = storage[entry.index]
         guard flow.id == entry.id else { return false }
         for key in [flow.cookie, flow.dialCookie] where bySocket[key] == entry.index { bySocket[key] = nil }
-        if byProxyID[flow.proxyID] == entry.index { byProxyID[flow.proxyID] = nil }
+        if byProxyID[flow.proxyKey] == entry.index { byProxyID[flow.proxyKey] = nil }
         if flow.marks.contains(.peerRefusal) { peerRefusals -= 1 }
         storage.remove(entry.index)
         return true

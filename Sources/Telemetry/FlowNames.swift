@@ -2,6 +2,7 @@ package import MeshModel
 
 /// What flows and series say about a workload. Made once for each workload of a snapshot and shared by its flows.
 package final class WorkloadFacts: Sendable {
+    let id: WorkloadID
     /// `namespace/name`.
     package let workload: String
     package let principal: String
@@ -15,6 +16,7 @@ package final class WorkloadFacts: Sendable {
     init(_ view: WorkloadView, principal: String, cluster: String) {
         let name = view.name
         let canonical = CanonicalNames(name: name, labels: view.labels)
+        id = view.id
         workload = view.key.description
         namespace = view.namespace
         self.principal = principal
@@ -39,10 +41,12 @@ final class SharedName: Sendable {
 
 /// A service's names, and Istio's labels for it.
 final class ServiceFacts: Sendable {
+    let id: ServiceID
     let service: String
     let labels: String
 
     init(_ view: ServiceView) {
+        id = view.id
         service = view.key.description
         labels = PrometheusText.labelText([
             ("destination_service", "\(view.name).\(view.namespace)"), ("destination_service_name", view.name),
@@ -122,6 +126,10 @@ package final class FlowNames {
         let name = SharedName(view.name)
         nodes[id] = name
         return name
+    }
+
+    func node(named name: String) -> NodeID? {
+        name.isEmpty ? nil : snapshot.allNodes.first { $0.name == name }?.id
     }
 
     // MARK: private

@@ -19,18 +19,21 @@ extension FlowTable {
         if event.kind == .closed { socketClosed(index, event) }
     }
 
-    package mutating func record(_ opened: ProxyFlowOpened) {
-        if let earlier = byProxyID[opened.id], storage[earlier].progress == .open { return }
+    package mutating func record(_ opened: ProxyFlowOpened) { record(opened, isInherited: false) }
+
+    mutating func record(_ opened: ProxyFlowOpened, isInherited: Bool) {
+        let key = ProxyNumber(proxy: opened.proxy, number: opened.id)
+        if let earlier = byProxyID[key], storage[earlier].progress == .open { return }
         guard let index = bySocket[opened.cookie] ?? bySocket[opened.dialCookie] ?? make(opened) else { return }
         if opened.dialCookie != 0, let other = bySocket[opened.dialCookie], other != index { merge(other, into: index) }
         storage[index].decide(opened, names: names, pool: &pool)
-        policies.count(opened)
-        byProxyID[opened.id] = index
+        if !isInherited { policies.count(opened) }
+        byProxyID[key] = index
         if opened.cookie != 0 { bySocket[opened.cookie] = index }
         if opened.dialCookie != 0 { bySocket[opened.dialCookie] = index }
         storage.touch(index)
-        openSeries(index, now: opened.openedNanoseconds)
-        countBytes(index, now: opened.openedNanoseconds)
+        openSeries(index, isCounted: !isInherited, now: opened.openedNanoseconds)
+        if !isInherited { countBytes(index, now: opened.openedNanoseconds) }
         if !opened.allowed {
             end(index, .refused, now: opened.openedNanoseconds)
         } else if storage[index].progress != .open {
@@ -39,7 +42,7 @@ extension FlowTable {
     }
 
     package mutating func record(_ closed: ProxyFlowClosed) {
-        guard let index = byProxyID[closed.id] else { return }
+        guard let index = byProxyID[ProxyNumber(proxy: closed.proxy, number: closed.id)] else { return }
         let flow = storage[index]
         if closed.connectMicroseconds > 0 { connect.observe(flow.direction, microseconds: closed.connectMicroseconds) }
         if closed.firstByteMicroseconds > 0 {
@@ -85,13 +88,16 @@ extension FlowTable {
     }
 
     /// A tunnel's round-trip time and retransmits as of now; its flows show them.
-    package mutating func recordTunnel(_ id: UInt32, rttMicroseconds: UInt32, retransmits: UInt32) {
-        tunnels[id] = TunnelFigures(rttMicroseconds: rttMicroseconds, retransmits: retransmits)
+    package mutating func recordTunnel(
+        _ id: UInt32, ofProxy proxy: Int32 = 0, rttMicroseconds: UInt32, retransmits: UInt32
+    ) {
+        tunnels[ProxyNumber(proxy: proxy, number: id)] = TunnelFigures(
+            rttMicroseconds: rttMicroseconds, retransmits: retransmits)
     }
 
-    /// Forgets the figures of tunnels that are not among `ids`.
-    package mutating func keepTunnels(_ ids: Set<UInt32>) {
-        tunnels = tunnels.filter { ids.contains($0.key) }
+    /// Forgets the figures of the proxy's tunnels that are not among `ids`.
+    package mutating func keepTunnels(_ ids: Set<UInt32>, ofProxy proxy: Int32 = 0) {
+        tunnels = tunnels.filter { $0.key.proxy != proxy || ids.contains($0.key.number) }
     }
 
     /// Begins a reading of all live sockets, whose events follow. `now` must be before the kernel is asked.
@@ -111,14 +117,15 @@ extension FlowTable {
         }
     }
 
-    /// The proxy that told of the open flows is gone and took their connections along.
-    package mutating func proxyEnded(now: UInt64) {
-        for index in Array(byProxyID.values) where storage[index].progress == .open {
+    /// The proxy that told of these open flows is gone and took their connections along.
+    package mutating func proxyEnded(_ proxy: Int32 = 0, now: UInt64) {
+        for (key, index) in Array(byProxyID) where key.proxy == proxy {
+            byProxyID[key] = nil
+            guard storage[index].progress == .open else { continue }
             storage[index].reason = UInt16(truncatingIfNeeded: Reason.MESH_REASON_PROXY_STALE.rawValue)
             end(index, .closed, now: now)
         }
-        byProxyID = [:]
-        tunnels = [:]
+        keepTunnels([], ofProxy: proxy)
     }
 
     // MARK: private

@@ -16,6 +16,12 @@ package struct FlowTable {
     /// Rows for tunnel peers that were turned away: more of them would push the node's own flows out.
     static let peerRefusalsMax = 1_024
 
+    /// A number that a proxy gave.
+    struct ProxyNumber<Number: Hashable & Sendable>: Hashable, Sendable {
+        var proxy: Int32
+        var number: Number
+    }
+
     struct TunnelFigures {
         var rttMicroseconds: UInt32
         var retransmits: UInt32
@@ -37,8 +43,8 @@ package struct FlowTable {
     var pool = NamePool()
     /// By the cookie of the client's socket and of the dial socket: both are unique among the kernel's sockets.
     var bySocket: [UInt64: Int32] = [:]
-    var byProxyID: [UInt64: Int32] = [:]
-    var tunnels: [UInt32: TunnelFigures] = [:]
+    var byProxyID: [ProxyNumber<UInt64>: Int32] = [:]
+    var tunnels: [ProxyNumber<UInt32>: TunnelFigures] = [:]
     var ended = WaitingFlows()
     /// Flows whose sockets are closed, until the proxy's word comes or the wait is over.
     var closing = WaitingFlows()
@@ -112,7 +118,7 @@ package struct FlowTable {
 
     private func row(_ flow: Flow, now: UInt64) -> FlowRow {
         var row = FlowRow(flow, now: now, node: names?.node ?? "")
-        if flow.progress == .open, flow.tunnel != 0, let figures = tunnels[flow.tunnel] {
+        if flow.progress == .open, flow.tunnel != 0, let figures = tunnels[flow.tunnelKey] {
             row.rttMicroseconds = figures.rttMicroseconds
             row.retransmits = figures.retransmits
         }

@@ -126,10 +126,11 @@ struct IstioSeries {
     }
 
     /// The series of a connection that opens now.
-    mutating func open(_ labels: Labels, now: UInt64) -> Int32 {
+    /// `isCounted` is false for a connection that an earlier process has counted.
+    mutating func open(_ labels: Labels, isCounted: Bool = true, now: UInt64) -> Int32 {
         let index = find(labels, now: now)
         modify(index, now: now) {
-            $0.opened += 1
+            if isCounted { $0.opened += 1 }
             $0.open += 1
         }
         return index

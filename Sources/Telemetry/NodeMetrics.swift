@@ -171,22 +171,22 @@ extension Reason {
     }
 }
 
-/// Sums that go on when the process that reports them is replaced by a new one, which begins at 0.
+/// Sums over processes that report them, each beginning at 0: they go on when one ends.
 package struct ContinuedSums: Equatable, Sendable {
     /// By key, over all processes.
     package private(set) var totals: [UInt16: UInt64] = [:]
-    private var latest: [UInt16: UInt64] = [:]
+    private var latest: [Int32: [UInt16: UInt64]] = [:]
 
     package init() {}
 
-    package mutating func report(_ sums: [UInt16: UInt64]) {
+    package mutating func report(_ sums: [UInt16: UInt64], of process: Int32 = 0) {
         for (key, sum) in sums {
-            let before = latest[key] ?? 0
-            totals[key, default: 0] += sum >= before ? sum - before : sum
-            latest[key] = sum
+            let before = latest[process]?[key] ?? 0
+            totals[key, default: 0] &+= sum >= before ? sum - before : sum
+            latest[process, default: [:]][key] = sum
         }
     }
 
-    /// The next report is a new process's.
-    package mutating func processEnded() { latest = [:] }
+    /// The next report of a process with this id is a new one's.
+    package mutating func end(_ process: Int32 = 0) { latest[process] = nil }
 }

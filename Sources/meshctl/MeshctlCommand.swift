@@ -1,5 +1,5 @@
 // meshctl is the command line of an operator: it asks meshd over the admin socket and prints, checks files, and makes
-// certificates. It changes nothing on a node. Exit status: 0 all is well, 1 something is not, 2 wrong usage.
+// certificates. Of a node it changes the binary (`upgrade`), nothing else. Exit status: 0 all is well, 1 something is not, 2 wrong usage.
 
 import AdminAPI
 import ArgumentParser
@@ -13,7 +13,8 @@ struct MeshctlCommand: ParsableCommand {
         subcommands: [
             StatusCommand.self, CheckCommand.self, TopCommand.self, FlowsCommand.self, ServicesCommand.self,
             WorkloadsCommand.self, NodesCommand.self, TunnelsCommand.self, CertificatesCommand.self,
-            CertificateAuthorityCommand.self, ConfigurationCommand.self, PolicyCommand.self, VersionCommand.self,
+            CertificateAuthorityCommand.self, ConfigurationCommand.self, PolicyCommand.self, UpgradeCommand.self,
+            VersionCommand.self,
             CompletionCommand.self,
         ])
 

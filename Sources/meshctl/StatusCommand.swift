@@ -26,6 +26,7 @@ struct StatusCommand: ParsableCommand {
                 "meshd",
                 "\(status.version), pid \(status.pid), up "
                     + Figures.duration(milliseconds: status.uptimeSeconds * 1_000)
+                    + (status.isInstalled ? "" : "; \(status.executable) is another: meshctl upgrade")
             ),
             ("kernel programs", status.kernelProgramsAttached ? "attached" : "NOT attached"),
             ("proxy", proxy(status)), ("snapshot", "version \(status.snapshotVersion)"),
@@ -46,6 +47,11 @@ struct StatusCommand: ParsableCommand {
         guard status.proxyPid != 0 else { return "NOT running" }
         var text = "pid \(status.proxyPid), snapshot version \(status.proxySnapshotVersion)"
         if status.proxyRestarts > 0 { text += ", restarted \(status.proxyRestarts) times" }
+        if !status.proxiesDraining.isEmpty {
+            let pids = status.proxiesDraining.map { "\($0)" }.joined(separator: ", ")
+            text += "; replaced and finishing: \(pids)"
+        }
+        if !status.proxyReplacement.isEmpty { text += "; \(status.proxyReplacement)" }
         return text + (status.proxyOverloaded ? ", OVERLOADED" : "")
     }
 

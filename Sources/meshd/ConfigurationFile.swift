@@ -5,6 +5,7 @@ import MeshConfig
 
 /// The configuration with what it needs resolved on this machine: cgroup paths, user and group numbers.
 struct ConfigurationFile {
+    let path: String
     let configuration: Configuration
     let hierarchy: CgroupHierarchy
     let cgroups: MeshCgroups
@@ -17,6 +18,7 @@ struct ConfigurationFile {
 
     /// Prints every problem; nil if there is an error.
     init?(path: String) {
+        self.path = path
         var diagnostics = Diagnostics()
         do {
             let bytes = try TextFile.readBytes(path, limitBytes: Self.bytesMax)
@@ -51,6 +53,7 @@ struct ConfigurationFile {
             result.startsProxy = configuration.proxy.launch == .process
             result.loops = loops
             result.proxyDescriptorsMax = configuration.proxy.descriptorsMax
+            result.drainMilliseconds = configuration.proxy.drainTimeoutMilliseconds
             result.failureOpen = configuration.failureMode == .open
             result.fencesAllEgress = configuration.egressFence == .always
             result.ports.tunnel = configuration.tunnelPort

@@ -21,7 +21,9 @@ final class Daemon {
     let identity: IdentityFeed
     let flows: FlowFeed
     private var watches: [Reactor.WatchID] = []
-    private var operation: Operation?
+    private(set) var operation: Operation?
+    let upgradeTarget: Upgrade
+    var isBeingUpgraded = false
     private let signals: SignalDescriptor
 
     static func run(_ file: ConfigurationFile) -> Int32 {
@@ -51,17 +53,20 @@ final class Daemon {
         for directory in [configuration.runtimeDirectory, configuration.stateDirectory] {
             try TextFile.createDirectory(directory)
         }
+        upgradeTarget = try Upgrade(configuration, configurationPath: file.path)
         kernel = try NodeKernel(file.interceptor, movesCaller: configuration.proxy.launch == .process)
 
         // The features call each other through this, once all of them exist.
         let wiring = Wiring()
+        var interception = try file.interceptor
+        interception.replacedProxyPID = upgradeTarget.takeReplacedProxy()
         interceptor = try Interceptor(
-            file.interceptor, tables: kernel.tables, reactor: reactor,
+            interception, tables: kernel.tables, reactor: reactor,
             callbacks: .init(
                 instancesChanged: { wiring.daemon?.resources.set($0) },
-                proxyConnected: { wiring.daemon?.firstMessages($0) ?? [] },
-                proxyEnded: { wiring.daemon?.flows.proxyEnded() },
-                proxyMessage: { wiring.daemon?.flows.take($0) }, report: { log.take($0) },
+                proxyConnected: { wiring.daemon?.firstMessages($0, $1) ?? [] },
+                proxyEnded: { wiring.daemon?.flows.proxyEnded($0.pid) },
+                proxyMessage: { wiring.daemon?.flows.take($0, from: $1.pid) }, report: { log.take($0) },
                 olderConnection: { wiring.daemon?.flows.take($0) }))
         kernel.namespaces = interceptor.namespaces
         resources = ResourceState(configuration, log: log) { snapshot throws(IOError) in
@@ -73,8 +78,9 @@ final class Daemon {
         ) { wiring.daemon?.discovered($0) }
         identity = try IdentityFeed(configuration, reactor: reactor, log: log)
         let records = RecordLog(directory: configuration.stateDirectory, bytesMax: configuration.recordsBytesMax)
-        flows = FlowFeed(log: log, records: records, kernel: kernel, reactor: reactor) {
-            wiring.daemon?.interceptor.send(.report)
+        let succession = FlowSuccession(runtimeDirectory: configuration.runtimeDirectory)
+        flows = FlowFeed(log: log, records: records, succession: succession, kernel: kernel, reactor: reactor) {
+            wiring.daemon?.interceptor.askProxies()
         }
         wiring.daemon = self
     }
@@ -93,7 +99,7 @@ final class Daemon {
         let operation = try Operation(self)
         self.operation = operation
         identity.onChange = { [weak self] messages in
-            for message in messages { self?.interceptor.send(message) }
+            for message in messages { self?.interceptor.broadcast(message) }
         }
         try identity.start()
         discovered(try source.start())
@@ -103,7 +109,7 @@ final class Daemon {
     }
 
     /// Leaves programs, pins and proxy at work: connections go on until the next meshd comes.
-    private func stop() {
+    func stop() {
         log.info("meshd ends; capture, proxy and connections go on")
         operation?.stop()
         source.stop()
@@ -132,8 +138,8 @@ final class Daemon {
         try interceptor.apply(snapshot)
     }
 
-    private func firstMessages(_ hello: ProxyHello) -> [SupervisorMessage] {
-        flows.proxyConnected()
+    private func firstMessages(_ hello: ProxyHello, _ process: ProxyProcess) -> [SupervisorMessage] {
+        flows.proxyConnected(process.pid, isFresh: hello.snapshotVersion == 0)
         return [.welcome(file.proxySettings)] + identity.messagesForNewProxy
     }
 

@@ -18,7 +18,7 @@ final class DaemonFacts: AdminBackend {
 
     var node: String { daemon.file.configuration.node }
     var daemonSnapshot: Snapshot? { daemon.resources.snapshot }
-    var tunnelList: [TunnelStatus] { daemon.flows.tunnels }
+    var tunnelList: [TunnelStatus] { daemon.flows.figures.tunnels }
 
     func unreachableReason(_ node: NodeID) -> String {
         daemon.interceptor.unreachableNodes[node].map { String(cString: strerror($0)) } ?? ""
@@ -42,7 +42,7 @@ final class DaemonFacts: AdminBackend {
     func metrics() -> [UInt8] {
         var metrics = NodeMetrics()
         let discovery = daemon.source.status
-        let counters = daemon.flows.counters
+        let counters = daemon.flows.figures.sum
         metrics.version = Meshd.version
         metrics.node = node
         metrics.isReady = readiness().ready
@@ -51,7 +51,7 @@ final class DaemonFacts: AdminBackend {
         metrics.resourceErrors = UInt64(discovery.problems.count { $0.severity == .error })
         metrics.resourceReadsFailed = discovery.failedReadings
         metrics.kernelReasons = kernelReasons
-        metrics.proxyReasons = daemon.flows.proxyReasons.totals
+        metrics.proxyReasons = daemon.flows.figures.reasons.totals
         metrics.proxyRecordsLost = counters.recordsLost
         metrics.logLinesSuppressed = daemon.log.suppressedTotal
         metrics.recordsNotWritten = daemon.flows.records.lost
@@ -88,6 +88,11 @@ final class DaemonFacts: AdminBackend {
         status.ready = state.ready
         status.readyReason = state.ready ? "" : state.reason
         status.uptimeSeconds = (BootClock.nanoseconds() - startedNanoseconds) / 1_000_000_000
+        status.startedNanoseconds = startedNanoseconds
+        status.executable = daemon.upgradeTarget.path
+        status.isInstalled = daemon.upgradeTarget.isRunning
+        status.proxiesDraining = daemon.interceptor.drainingProxies
+        status.proxyReplacement = daemon.interceptor.replacementReason ?? ""
         status.snapshotVersion = daemonSnapshot?.version ?? 0
         status.resourceFiles = discovery.fileCount
         status.resourceErrors = discovery.problems.filter { $0.severity == .error }.map(\.description)
@@ -95,12 +100,13 @@ final class DaemonFacts: AdminBackend {
         status.proxyPid = daemon.interceptor.proxyPID ?? 0
         status.proxyRestarts = UInt64(max(0, daemon.interceptor.proxyStarts - 1))
         status.proxySnapshotVersion = daemon.interceptor.proxySnapshotVersion
-        status.proxyOverloaded = daemon.flows.counters.isOverloaded
+        let counters = daemon.flows.figures.sum
+        status.proxyOverloaded = counters.isOverloaded
         status.workloads = daemonSnapshot?.allWorkloads.count ?? 0
         status.services = daemonSnapshot?.allServices.count ?? 0
         status.nodes = daemonSnapshot?.allNodes.count ?? 0
-        status.tunnels = Int(daemon.flows.counters.tunnels)
-        status.connections = Int(daemon.flows.counters.connections)
+        status.tunnels = Int(counters.tunnels)
+        status.connections = Int(counters.connections)
         status.lostEvents = lostEvents
         status.problems = problems
         return status
@@ -112,6 +118,7 @@ final class DaemonFacts: AdminBackend {
             changedAfter: change, limit: limit, now: BootClock.nanoseconds(), lost: lostEvents - table.lost)
     }
 
+    func upgrade() -> String? { daemon.upgrade() }
     func certificates() -> [CertificateRow] { daemon.identity.rows }
     func snapshotBytes() -> [UInt8]? { daemon.resources.snapshot?.withBytes { Array($0) } }
     func records(limit: Int) -> [[UInt8]] { daemon.flows.records.newest(limit: limit) }
@@ -123,7 +130,7 @@ final class DaemonFacts: AdminBackend {
         let number = Int(Reason.MESH_REASON_EVENT_LOST.rawValue)
         let counters = kernelReasons
         return (number < counters.count ? counters[number] : 0) + daemon.flows.table.lost
-            + daemon.flows.counters.recordsLost
+            + daemon.flows.figures.sum.recordsLost
     }
 
     private var problems: [String] {

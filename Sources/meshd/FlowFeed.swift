@@ -6,20 +6,20 @@ import MeshModel
 import ProxyControl
 import Telemetry
 
-/// Feeds the flow table from both sides: the kernel's events and the proxy's messages. It keeps the last report of the
-/// proxy's own figures too.
+/// Feeds the flow table from both sides: the kernel's events and the proxies' messages. It keeps what they report of
+/// themselves too.
 final class FlowFeed {
     var table = FlowTable()
-    private(set) var counters = ProxyCounters()
-    private(set) var tunnels: [TunnelStatus] = []
-    /// Over all proxies since meshd started.
-    private(set) var proxyReasons = ContinuedSums()
+    private(set) var figures = ProxyFigures()
     let records: RecordLog
     private let log: DaemonLog
     private let kernel: NodeKernel
-    private let askProxy: () -> Void
+    private let askProxies: () -> Void
     private var timers: [Reactor.TimerID] = []
     private var hasSwept = false
+    private let succession: FlowSuccession
+    /// What an earlier meshd left, until its proxy is here.
+    private var inherited: [Int32: [FlowInheritance]]
 
     /// What `meshctl top` can show as fresh.
     private static let sweepMilliseconds: UInt64 = 1_000
@@ -31,12 +31,15 @@ final class FlowFeed {
     }
 
     init(
-        log: DaemonLog, records: RecordLog, kernel: NodeKernel, reactor: Reactor, askProxy: @escaping () -> Void
+        log: DaemonLog, records: RecordLog, succession: FlowSuccession, kernel: NodeKernel, reactor: Reactor,
+        askProxies: @escaping () -> Void
     ) {
+        self.succession = succession
+        inherited = succession.take()
         self.log = log
         self.records = records
         self.kernel = kernel
-        self.askProxy = askProxy
+        self.askProxies = askProxies
         timers.append(
             reactor.schedule(afterMilliseconds: Self.sweepMilliseconds, every: Self.sweepMilliseconds) {
                 [weak self] in self?.refresh()
@@ -49,54 +52,60 @@ final class FlowFeed {
         table.record(flow)
     }
 
-    func take(_ message: ProxyMessage) {
+    /// `proxy` is the process that says so.
+    func take(_ message: ProxyMessage, from proxy: Int32) {
         let now = BootClock.nanoseconds()
         switch message {
         case .opened(let list):
             for opened in list {
                 if !opened.allowed { log.refusal(opened) }
-                table.record(ProxyFlowOpened(opened))
+                table.record(ProxyFlowOpened(opened, proxy: proxy))
             }
         case .closed(let list):
-            for closed in list { table.record(ProxyFlowClosed(closed)) }
+            for closed in list { table.record(ProxyFlowClosed(closed, proxy: proxy)) }
         case .refused(let list):
             for refusal in list {
                 log.refusal(refusal)
                 table.recordPeerRefusal(
                     refusal.reason, peer: refusal.peer, principal: refusal.principal, now: now)
             }
-        case .tunnels(let list): take(list)
-        case .counters(let counters):
-            self.counters = counters
-            proxyReasons.report(counters.reasons)
+        case .tunnels(let list): take(list, of: proxy)
+        case .counters(let counters): figures.take(counters, of: proxy)
         // The interceptor's business.
-        case .snapshotInUse, .nodeUnreachable, .nodeReachable, .hello, .needDialSockets, .drained: break
+        case .snapshotInUse, .nodeUnreachable, .nodeReachable, .hello, .needDialSockets, .listener, .drained: break
         }
     }
 
-    func proxyConnected() { proxyReasons.processEnded() }
+    /// A fresh one with the number of an earlier one has nothing of its flows.
+    func proxyConnected(_ proxy: Int32, isFresh: Bool) {
+        for flow in inherited.removeValue(forKey: proxy) ?? [] where !isFresh { table.inherit(flow) }
+    }
 
-    func proxyEnded() {
-        table.proxyEnded(now: BootClock.nanoseconds())
-        (counters, tunnels) = (ProxyCounters(), [])
+    func proxyEnded(_ proxy: Int32) {
+        inherited[proxy] = nil
+        table.proxyEnded(proxy, now: BootClock.nanoseconds())
+        figures.end(proxy)
     }
 
     /// meshd ends: what waits for its record gets it now.
-    func stop() { writeRecords(isLast: true) }
+    func stop() {
+        writeRecords(isLast: true)
+        do { try succession.save(table.inheritance()) } catch { log.error("open flows are not kept: \(error)") }
+    }
 
     // MARK: private
 
-    private func take(_ list: [TunnelStatus]) {
-        tunnels = list
+    private func take(_ list: [TunnelStatus], of proxy: Int32) {
+        figures.take(list, of: proxy)
         for tunnel in list {
             table.recordTunnel(
-                tunnel.id, rttMicroseconds: tunnel.rttMicroseconds, retransmits: tunnel.retransmits)
+                tunnel.id, ofProxy: proxy, rttMicroseconds: tunnel.rttMicroseconds, retransmits: tunnel.retransmits)
         }
-        table.keepTunnels(Set(list.map(\.id)))
+        table.keepTunnels(Set(list.map(\.id)), ofProxy: proxy)
     }
 
     private func refresh() {
-        askProxy()
+        askProxies()
         let now = BootClock.nanoseconds()
         table.beginSweep(now: now)
         do {
@@ -129,7 +138,7 @@ final class FlowFeed {
 }
 
 extension ProxyFlowOpened {
-    init(_ opened: ConnectionOpened) {
+    init(_ opened: ConnectionOpened, proxy: Int32) {
         let direction: FlowDirection =
             switch opened.direction {
             case .outbound: .outbound
@@ -139,6 +148,7 @@ extension ProxyFlowOpened {
         self.init(
             id: opened.id, direction: direction, cookie: opened.cookie, source: opened.source,
             originalDestination: opened.originalDestination)
+        self.proxy = proxy
         dialCookie = opened.dialCookie
         sourceWorkload = opened.sourceWorkload
         destinationWorkload = opened.destinationWorkload
@@ -156,8 +166,9 @@ extension ProxyFlowOpened {
 }
 
 extension ProxyFlowClosed {
-    init(_ closed: ConnectionClosed) {
+    init(_ closed: ConnectionClosed, proxy: Int32) {
         self.init(id: closed.id)
+        self.proxy = proxy
         bytesSent = closed.bytesSent
         bytesReceived = closed.bytesReceived
         reason = closed.reason

@@ -20,6 +20,10 @@ enum Meshd {
         case "uninstall":
             arguments.removeFirst()
             exit(run(arguments) { Uninstaller.run($0) })
+        case Upgrade.rehearsalVerb:
+            arguments.removeFirst()
+            // Reading the configuration was the rehearsal.
+            exit(run(arguments) { _ in 0 })
         case "--version": print("meshd \(version)")
         case "-h", "--help": print(usage)
         default: exit(run(arguments) { Daemon.run($0) })
@@ -29,6 +33,7 @@ enum Meshd {
     private static let usage = """
         usage: meshd [--config FILE]             the node daemon (FILE: \(defaultConfiguration))
                meshd uninstall [--config FILE]   detaches and removes programs, pins and cgroups of a stopped meshd
+               meshd rehearse [--config FILE]    exits with 0 if this binary can start with the configuration
                meshd proxy --control PATH        the unprivileged proxy; started by meshd or by its own unit
                meshd --version
 

@@ -14,6 +14,7 @@ final class Operation {
     private var metrics: MetricsServer?
     private var readiness: ReadinessServer?
     private var hasSaidReady = false
+    private var hasSuccessor = false
 
     /// Half of the shortest watchdog interval that the unit may set.
     private static let watchdogMilliseconds: UInt64 = 5_000
@@ -40,9 +41,12 @@ final class Operation {
         ]
     }
 
+    /// The service manager is not told of an end that is none.
+    func prepareForSuccessor() { hasSuccessor = true }
+
     func stop() {
         for timer in timers { reactor.cancel(timer) }
-        try? notification.stopping()
+        if !hasSuccessor { try? notification.stopping() }
         (admin, metrics, readiness) = (nil, nil, nil)
     }
 

@@ -17,7 +17,7 @@ enum Uninstaller {
             rmdir("\(file.configuration.bpffs)/culvert")
             ProxySupervisor(
                 supervisor, reactor: try Reactor(),
-                callbacks: .init(connected: { _, _ in }, message: { _ in }, ended: {}, report: { _ in })
+                callbacks: .init(connected: { _, _ in }, message: { _, _ in }, ended: { _ in }, report: { _ in })
             ).endProxy()
             unlink(file.configuration.runtimeDirectory + "/identities")
             file.cgroups.remove(file.hierarchy)

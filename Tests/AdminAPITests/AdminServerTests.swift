@@ -25,6 +25,11 @@ import Testing
         func tunnels() -> [TunnelRow] { [] }
         func certificates() -> [CertificateRow] { [] }
         func snapshotBytes() -> [UInt8]? { [1, 2, 3] }
+        var upgrades = 0
+        func upgrade() -> String? {
+            upgrades += 1
+            return upgrades == 1 ? nil : "busy"
+        }
         func records(limit: Int) -> [[UInt8]] { Array(repeating: Array("{}".utf8), count: min(limit, 2)) }
     }
 

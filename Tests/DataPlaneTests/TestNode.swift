@@ -22,6 +22,7 @@ final class TestNode: @unchecked Sendable {
         var snapshotVersion: UInt64 = 0
         var hellos: [ProxyHello] = []
         var isDrained = false
+        var given: [ListenerDescription] = []
     }
 
     private struct Orders {
@@ -298,6 +299,7 @@ final class TestNode: @unchecked Sendable {
             case .refused(let records): seen.refused += records
             case .tunnels(let tunnels): seen.tunnels = tunnels
             case .counters(let counters): seen.counters = counters
+            case .listener(let listener): seen.given.append(listener)
             case .drained: seen.isDrained = true
             }
         }

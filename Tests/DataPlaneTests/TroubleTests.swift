@@ -100,8 +100,8 @@ import Testing
         let (client, accepted) = try pair(a)
         try client.send("x")
         #expect(try accepted.receiveText(1) == "x")
-        a.order(.drain(deadlineMilliseconds: 5_000))
-        b.order(.drain(deadlineMilliseconds: 5_000))
+        a.order(.drain(deadlineMilliseconds: 5_000, listenersStay: false))
+        b.order(.drain(deadlineMilliseconds: 5_000, listenersStay: false))
         usleep(400_000)
         #expect(a.beats.last == mesh_listener_state.MESH_LISTENER_DRAINING.rawValue)
         try accepted.send("still")
@@ -114,13 +114,45 @@ import Testing
         try b.wait("drained") { $0.isDrained }
     }
 
+    /// On node a the tunnel waits for its socket, on node b the stream for the application's.
+    @Test(arguments: ["a", "b"]) func aConnectionThatIsBeingSetUpWhenADrainBeginsIsCarried(_ waiting: String) throws {
+        defer { mesh.stop() }
+        let (a, b) = try both { $0.beatIntervalMilliseconds = 50 }
+        let node = waiting == "a" ? a : b
+        node.setGivesDialSockets(false)
+        let client = try a.connect(to: server.local)
+        usleep(300_000)
+        // Node b's listeners are nobody else's: while node a still has to dial it, it can't drain.
+        for node in waiting == "a" ? [a] : [a, b] {
+            node.order(.drain(deadlineMilliseconds: 0, listenersStay: node === a))
+        }
+        usleep(100_000)
+        node.setGivesDialSockets(true)
+        let accepted = try server.accept()
+        try client.send("x")
+        #expect(try accepted.receiveText(1) == "x")
+        #expect(!a.seenNow.isDrained && !b.seenNow.isDrained)
+        client.close()
+        accepted.close()
+        try a.wait("drained") { $0.isDrained }
+        if waiting == "b" { try b.wait("drained") { $0.isDrained } }
+    }
+
+    @Test func listenersAreGivenBackOnce() throws {
+        defer { mesh.stop() }
+        let a = try mesh.start("a")
+        a.order(.giveListeners)
+        try a.wait("listeners") { $0.given.count >= 1 + a.outbound.count }
+        #expect(Set(a.seenNow.given.map(\.id)).count == a.seenNow.given.count)
+    }
+
     @Test func drainEndsAtItsDeadline() throws {
         defer { mesh.stop() }
         let (a, _) = try both { $0.beatIntervalMilliseconds = 50 }
         let (client, accepted) = try pair(a)
         try client.send("x")
         #expect(try accepted.receiveText(1) == "x")
-        a.order(.drain(deadlineMilliseconds: 500))
+        a.order(.drain(deadlineMilliseconds: 500, listenersStay: false))
         #expect(client.errorAtEnd() == ECONNRESET)
         try a.wait("drained") { $0.isDrained }
         #expect(a.seenNow.closed.first?.reason == .MESH_REASON_DRAIN_DEADLINE)

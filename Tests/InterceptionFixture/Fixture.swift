@@ -103,6 +103,7 @@ enum Fixture {
             _ = try socket.send(ProxyMessage.counters(counters).encode())
         case .snapshot(let version, _): _ = try socket.send(ProxyMessage.snapshotInUse(version: version).encode())
         case .retireCertificate(let text): try act(text, on: socket)
+        case .giveListeners: try give(state, on: socket)
         case .drain: exit(0)
         case .closeListener(1): _ = try socket.send([255, 255, 255])
         case .closeListener(2): return false
@@ -110,6 +111,14 @@ enum Fixture {
         default: break
         }
         return true
+    }
+
+    /// Listeners and their sockets were kept in the same order.
+    static func give(_ state: State, on socket: borrowing SeqpacketSocket) throws(IOError) {
+        for (listener, held) in zip(state.listeners, state.held.filter(\.isListener)) {
+            let copy = DescriptorBatch(try held.descriptor.duplicate())
+            _ = try socket.send(ProxyMessage.listener(listener).encode(), descriptors: copy)
+        }
     }
 
     /// Says what a test wants to hear, named by a certificate's principal.

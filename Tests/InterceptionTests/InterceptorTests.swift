@@ -125,9 +125,9 @@ import Testing
         let key = mesh_destination_key(
             network: 0, port_be: 0, pad: 0, address: IPAddress(ipv4: 0x0a00_0002).meshAddress)
         #expect(node.kernel.destinations[key]?.refuse_errno == 0)
-        node.interceptor?.send(.retireCertificate(principal: "unreachable \(b.rawValue)"))
+        node.interceptor?.broadcast(.retireCertificate(principal: "unreachable \(b.rawValue)"))
         #expect(try node.run { node.kernel.destinations[key]?.refuse_errno == UInt16(EHOSTUNREACH) })
-        node.interceptor?.send(.retireCertificate(principal: "reachable \(b.rawValue)"))
+        node.interceptor?.broadcast(.retireCertificate(principal: "reachable \(b.rawValue)"))
         #expect(try node.run { node.kernel.destinations[key]?.refuse_errno == 0 })
     }
 
@@ -137,10 +137,10 @@ import Testing
         try node.start()
         #expect(try node.run { node.state(of: "/w/web")?.state == 2 })
         let before = try #require(try node.counters()).tunnels
-        node.interceptor?.send(.retireCertificate(principal: "need 0"))
+        node.interceptor?.broadcast(.retireCertificate(principal: "need 0"))
         #expect(try node.run { (try node.counters()?.tunnels ?? 0) >= before + 200 })
         // A pool that there is no reason for is not filled.
-        node.interceptor?.send(.retireCertificate(principal: "need 77"))
+        node.interceptor?.broadcast(.retireCertificate(principal: "need 77"))
         #expect(try #require(try node.counters()).tunnels == before + 200)
     }
 
@@ -174,6 +174,52 @@ import Testing
         let counters = try #require(try node.counters())
         #expect(counters.handshakesTotal == 14 && counters.tunnels == 146)
         #expect(node.state(of: "/w/web")?.state == 2)
+    }
+
+    @Test func theNextProxyServesTheVerySameListeners() throws {
+        let node = try Node("heir", [web])
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        try node.start()
+        #expect(try node.run { node.state(of: "/w/web")?.state == 2 })
+        let old = try #require(node.interceptor?.proxyPID)
+        let before = try #require(try node.counters())
+        let sockets = try listeners(of: old)
+        #expect(sockets.count == 6)
+        // The next meshd knows only what the proxy gives it back.
+        node.interceptor?.shutdown()
+        node.replacedProxyPID = old
+        try node.start()
+        #expect(try node.run { node.interceptor?.proxyPID != old && access("/proc/\(old)", F_OK) != 0 })
+        let new = try #require(node.interceptor?.proxyPID)
+        #expect(try listeners(of: new) == sockets)
+        let counters = try #require(try node.counters())
+        #expect(counters.handshakesTotal == before.handshakesTotal && counters.tunnels == before.tunnels)
+        #expect(node.state(of: "/w/web")?.state == 2)
+        // And a proxy that is killed leaves them to the one after.
+        kill(new, SIGKILL)
+        #expect(try node.run { node.hellos == 4 })
+        #expect(try node.run { try node.interceptor?.proxyPID.map { try listeners(of: $0) == sockets } ?? false })
+    }
+
+    /// The inodes of the listening sockets that a process has open.
+    private func listeners(of pid: Int32) throws -> Set<String> {
+        var listening: Set<String> = []
+        for file in ["tcp", "tcp6"] {
+            for line in try TextFile.read("/proc/thread-self/net/\(file)").split(separator: "\n") {
+                let fields = line.split(separator: " ")
+                if fields.count > 9, fields[3] == "0A" { listening.insert("socket:[\(fields[9])]") }
+            }
+        }
+        var found: Set<String> = []
+        for entry in try TextFile.list("/proc/\(pid)/fd") {
+            var buffer = [CChar](repeating: 0, count: 64)
+            guard readlink("/proc/\(pid)/fd/\(entry.name)", &buffer, 63) > 0 else { continue }
+            let name = buffer.withUnsafeBufferPointer { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            }
+            if listening.contains(name) { found.insert(name) }
+        }
+        return found
     }
 
     @Test func uninstallLeavesNoProcessCgroupOrFile() throws {

@@ -22,6 +22,9 @@ final class Node {
     var messages: [ProxyMessage] = []
     var reports: [String] = []
     var hellos = 0
+    /// nil: the fixture.
+    var proxyExecutable: String?
+    var replacedProxyPID: Int32?
     private var children: [Int32] = []
 
     /// With `isReal`, the programs of bpf/ on a BPF file system of its own.
@@ -56,17 +59,19 @@ final class Node {
             proxyGID: 65_534)
         configuration.marksSockets = isReal
         configuration.bpffs = directory + "/bpf"
-        configuration.proxyExecutable = try meshdPath().replacingSuffix("meshd", "interception-fixture")
+        configuration.proxyExecutable =
+            try proxyExecutable ?? meshdPath().replacingSuffix("meshd", "interception-fixture")
+        configuration.replacedProxyPID = replacedProxyPID
         let tables = try loadKernel(configuration)
         let interceptor = try Interceptor(
             configuration, tables: tables, reactor: reactor,
             callbacks: .init(
                 instancesChanged: { [unowned self] in apply($0) },
-                proxyConnected: { [unowned self] _ in
+                proxyConnected: { [unowned self] _, _ in
                     hellos += 1
                     return [.welcome(ProxySettings())]
                 },
-                proxyEnded: {}, proxyMessage: { [unowned self] in messages.append($0) },
+                proxyEnded: { _ in }, proxyMessage: { [unowned self] message, _ in messages.append(message) },
                 report: { [unowned self] in reports.append($0.text) }))
         self.interceptor = interceptor
         try interceptor.setWorkloads(resources.workloads)
@@ -133,7 +138,7 @@ final class Node {
     /// What the proxy says it holds.
     func counters() throws -> ProxyCounters? {
         messages = []
-        interceptor?.send(.report)
+        interceptor?.broadcast(.report)
         _ = try run { !messages.isEmpty }
         guard case .counters(let counters) = messages.first else { return nil }
         return counters

@@ -16,6 +16,7 @@ private final class Stage {
     var messages: [ProxyMessage] = []
     var reports: [String] = []
     var ends = 0
+    var replacements: [(Int32?, Int32)] = []
 
     init(_ suffix: String) throws {
         cgroup = try TestCgroup(suffix)
@@ -28,7 +29,10 @@ private final class Stage {
         supervisor?.endProxy()
         unlink(directory + "/control.sock")
         rmdir(directory)
+        for path in copies { unlink(path) }
     }
+
+    private var copies: [String] = []
 
     func start(uid: UInt32 = 65_534, change: (inout ProxySupervisor.Configuration) -> Void = { _ in }) throws {
         var configuration = ProxySupervisor.Configuration(
@@ -39,11 +43,28 @@ private final class Stage {
         let next = ProxySupervisor(
             configuration, reactor: reactor,
             callbacks: .init(
-                connected: { [unowned self] hello, _ in hellos.append(hello) },
-                message: { [unowned self] in messages.append($0) }, ended: { [unowned self] in ends += 1 },
+                connected: { [unowned self] hello, process in
+                    hellos.append(hello)
+                    // Here nothing more is needed to serve.
+                    if process.role == .next { supervisor?.confirm(process) }
+                },
+                message: { [unowned self] message, _ in messages.append(message) },
+                replaced: { [unowned self] old, new in
+                    replacements.append((old?.pid, new.pid))
+                    return true
+                },
+                ended: { [unowned self] _ in ends += 1 },
                 report: { [unowned self] in reports.append($0.text) }))
         supervisor = next
         try next.start()
+    }
+
+    /// A program that is the fixture, at a path of its own.
+    func copyFixture() throws -> String {
+        let path = directory + "-proxy"
+        try command("/bin/cp", "--remove-destination", "/\(executable)/interception-fixture", path)
+        copies.append(path)
+        return path
     }
 
     func run(until isDone: () -> Bool, milliseconds: UInt64 = 5_000) throws -> Bool {
@@ -157,6 +178,86 @@ private final class Stage {
             Issue.record("still open")
             return
         }
+    }
+
+    @Test func aProxyOfAnotherBinaryIsReplacedOnceItsSuccessorIsThere() throws {
+        let stage = try Stage("binary")
+        let path = try stage.copyFixture()
+        try stage.start { $0.executable = path }
+        #expect(try stage.run { stage.hellos.count == 1 })
+        let old = try #require(stage.supervisor?.pid)
+        stage.supervisor?.stop()
+        // Another file at the same path: that is what an upgrade leaves.
+        _ = try stage.copyFixture()
+        try stage.start { $0.executable = path }
+        #expect(try stage.run { stage.replacements.count == 1 && stage.ends == 1 })
+        let new = try #require(stage.supervisor?.pid)
+        #expect(stage.replacements.first?.0 == old && stage.replacements.first?.1 == new && new != old)
+        #expect(stage.supervisor?.replacementReason == nil && stage.supervisor?.drainingCount == 0)
+        #expect(access("/proc/\(old)", F_OK) != 0, "it was told to finish and had nothing open")
+        // The next meshd finds that everything is as it should be.
+        stage.supervisor?.stop()
+        try stage.start { $0.executable = path }
+        #expect(try stage.run { stage.hellos.count == 4 })
+        #expect(stage.supervisor?.pid == new && stage.replacements.count == 1)
+    }
+
+    @Test func aSuccessorThatDoesNotStartLeavesTheProxyAtWork() throws {
+        let stage = try Stage("broken")
+        let path = try stage.copyFixture()
+        try stage.start { $0.executable = path }
+        #expect(try stage.run { stage.hellos.count == 1 })
+        let old = try #require(stage.supervisor?.pid)
+        stage.supervisor?.stop()
+        try command("/bin/cp", "--remove-destination", "/bin/false", path)
+        try stage.start { $0.executable = path }
+        #expect(try stage.run { stage.ends >= 2 })
+        #expect(stage.supervisor?.pid == old && stage.supervisor?.channel != nil && stage.replacements.isEmpty)
+        #expect(stage.supervisor?.replacementReason != nil)
+        // And once there is one that does:
+        _ = try stage.copyFixture()
+        #expect(try stage.run { stage.replacements.count == 1 })
+    }
+
+    @Test func aStoppedProxyIsReplacedAndFinishesWhenItGoesOn() throws {
+        let stage = try Stage("stopped")
+        try stage.start()
+        #expect(try stage.run { stage.hellos.count == 1 })
+        let old = try #require(stage.supervisor?.pid)
+        kill(old, SIGSTOP)
+        for _ in 0..<5 { stage.supervisor?.askAll() }
+        #expect(try stage.run { stage.replacements.count == 1 })
+        #expect(stage.supervisor?.pid != old && stage.supervisor?.drainingCount == 1)
+        kill(old, SIGCONT)
+        #expect(try stage.run { stage.ends == 1 })
+        // Asked as often, one that answers stays.
+        let new = stage.supervisor?.pid
+        for _ in 0..<20 {
+            stage.supervisor?.askAll()
+            _ = try stage.run(until: { false }, milliseconds: 30)
+        }
+        #expect(stage.supervisor?.pid == new && stage.replacements.count == 1)
+    }
+
+    @Test func aStoppedProxyThatDrainsIsEndedAfterAWhile() throws {
+        let stage = try Stage("silent")
+        try stage.start()
+        #expect(try stage.run { stage.hellos.count == 1 })
+        let old = try #require(stage.supervisor?.pid)
+        kill(old, SIGSTOP)
+        for _ in 0..<5 { stage.supervisor?.askAll() }
+        #expect(try stage.run { stage.replacements.count == 1 })
+        for _ in 0..<70 { stage.supervisor?.askAll() }
+        #expect(try stage.run { stage.ends == 1 })
+        #expect(access("/proc/\(old)", F_OK) != 0 && stage.supervisor?.pid != nil)
+    }
+
+    @Test func unitsAreNamedSoThatNoneIsStartedTwice() {
+        let unit = { (name: String) in "/system.slice/x.slice/culvert-proxy@\(name).service" }
+        #expect(ProxyLauncher.instance(taken: []) == "main")
+        #expect(ProxyLauncher.instance(taken: [unit("main")]) == "2")
+        #expect(ProxyLauncher.instance(taken: [unit("2"), unit("main"), unit("4")]) == "3")
+        #expect(ProxyLauncher.instance(taken: [unit("2")]) == "main")
     }
 
     @Test func aProgramThatCannotStartIsReportedAndTriedAgain() throws {

@@ -49,11 +49,11 @@ import Testing
         try node.start()
         #expect(try node.run { node.isReady("/w/web") })
         let b = try #require(node.interceptor?.snapshot?.allNodes.first { $0.name == "b" }?.id)
-        node.interceptor?.send(.retireCertificate(principal: "unreachable \(b.rawValue)"))
+        node.interceptor?.broadcast(.retireCertificate(principal: "unreachable \(b.rawValue)"))
         #expect(try node.run { node.interceptor?.unreachableNodes[b] == EHOSTUNREACH })
         #expect(try !node.connects(from: "/w/web", to: "10.0.0.2"))
         #expect(try node.run { node.events.contains { $0.kind == 3 && $0.reason == 9 } })
-        node.interceptor?.send(.retireCertificate(principal: "reachable \(b.rawValue)"))
+        node.interceptor?.broadcast(.retireCertificate(principal: "reachable \(b.rawValue)"))
         #expect(try node.run { node.interceptor?.unreachableNodes.isEmpty ?? false })
         #expect(try node.connects(from: "/w/web", to: "10.0.0.2"))
     }
@@ -101,8 +101,27 @@ import Testing
         let pid = try #require(node.interceptor?.proxyPID)
         kill(pid, SIGKILL)
         usleep(50_000)
-        #expect(try !node.connects(from: "/w/web", to: "10.0.0.2"))
-        #expect(try node.run(until: { try node.connects(from: "/w/web", to: "10.0.0.2") }, milliseconds: 2_000))
+        // Its listeners are kept: a connection waits in them for the next one.
+        #expect(try node.connects(from: "/w/web", to: "10.0.0.2"))
+        #expect(try node.run(until: { node.hellos == 2 }, milliseconds: 2_000))
+        var served: UInt64 = 0
+        #expect(
+            try node.run {
+                served += try node.counters()?.connectionsTotal ?? 0
+                return served == 1
+            }, "\(served), \(node.reports)")
+    }
+
+    @Test func listenersOfAProxyThatDoesNotComeBackAreClosed() throws {
+        let node = try Node("orphans", resources, isReal: true)
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        try node.start()
+        #expect(try node.run { node.isReady("/w/web") })
+        let pid = try #require(node.interceptor?.proxyPID)
+        // None is started any more.
+        node.interceptor?.supervisor?.isStopped = true
+        kill(pid, SIGKILL)
+        #expect(try node.run(until: { try !node.connects(from: "/w/web", to: "10.0.0.2") }, milliseconds: 8_000))
     }
 
     @Test func aListenerThatIsOlderThanTheDaemonIsKnown() throws {

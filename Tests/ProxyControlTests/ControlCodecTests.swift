@@ -20,21 +20,35 @@ import Testing
     }
 
     @Test func messagesCutAtAnyByteAreRefused() {
-        for message in Samples.supervisor.map({ $0.encode() }) {
-            for count in 0..<message.count {
+        for sample in Samples.supervisor {
+            let message = sample.encode()
+            for count in 0..<message.count - Samples.appendedBytes(of: sample) {
                 message.withUnsafeBytes { bytes in
                     let cut = UnsafeRawBufferPointer(rebasing: bytes[..<count])
                     #expect(throws: ControlError.self) { try SupervisorMessage(decoding: cut) }
                 }
             }
         }
-        for message in Samples.proxy.map({ $0.encode() }) {
-            for count in 0..<message.count {
+        for sample in Samples.proxy {
+            let message = sample.encode()
+            for count in 0..<message.count - Samples.appendedBytes(of: sample) {
                 message.withUnsafeBytes { bytes in
                     let cut = UnsafeRawBufferPointer(rebasing: bytes[..<count])
                     #expect(throws: ControlError.self) { try ProxyMessage(decoding: cut) }
                 }
             }
+        }
+    }
+
+    @Test func messagesOfAnEarlierVersionKeepTheirMeaning() throws {
+        let drain = SupervisorMessage.drain(deadlineMilliseconds: 7, listenersStay: true).encode().dropLast()
+        let decoded = try Array(drain).withUnsafeBytes { try SupervisorMessage(decoding: $0) }
+        #expect(decoded == .drain(deadlineMilliseconds: 7, listenersStay: false))
+        for sample in Samples.proxy {
+            guard case .hello(var hello) = sample else { continue }
+            let decoded = try Array(sample.encode().dropLast()).withUnsafeBytes { try ProxyMessage(decoding: $0) }
+            hello.isDraining = false
+            #expect(decoded == .hello(hello))
         }
     }
 

@@ -28,15 +28,32 @@ enum Samples {
         .dialSockets(pool: pool),
         .workloadGone(WorkloadID(rawValue: 5)),
         .networkNamespaceGone(NetworkNamespaceID(rawValue: 6)),
-        .drain(deadlineMilliseconds: 30_000),
+        .drain(deadlineMilliseconds: 30_000, listenersStay: true),
         .report,
+        .giveListeners,
     ]
 
+    /// Behind what the first version of the message had.
+    static func appendedBytes(of message: SupervisorMessage) -> Int {
+        if case .drain = message { return 1 }
+        return 0
+    }
+
+    static func appendedBytes(of message: ProxyMessage) -> Int {
+        if case .hello = message { return 1 }
+        return 0
+    }
+
+    private static var hello: ProxyHello {
+        var hello = ProxyHello(
+            pid: 4242, loops: 2, snapshotVersion: 17, listeners: [listener, listener], principals: [principal, ""],
+            connections: 3)
+        hello.isDraining = true
+        return hello
+    }
+
     static let proxy: [ProxyMessage] = [
-        .hello(
-            ProxyHello(
-                pid: 4242, loops: 2, snapshotVersion: 17, listeners: [listener, listener],
-                principals: [principal, ""], connections: 3)),
+        .hello(hello),
         .snapshotInUse(version: 18),
         .needDialSockets(pool: pool, count: 64),
         .nodeUnreachable(NodeID(rawValue: 2), errno: 113, reason: reason(99)),
@@ -57,6 +74,7 @@ enum Samples {
         ]),
         .counters(counters),
         .drained,
+        .listener(listener),
     ]
 
     private static let opened = ConnectionOpened(

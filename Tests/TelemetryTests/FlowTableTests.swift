@@ -257,8 +257,36 @@ import Testing
         var sums = ContinuedSums()
         sums.report([1: 5])
         sums.report([1: 7, 2: 1])
-        sums.processEnded()
+        sums.end()
         sums.report([1: 2])
         #expect(sums.totals == [1: 9, 2: 1])
+    }
+
+    @Test func sumsOfTwoProcessesAtOnceAreNotMixedUp() {
+        var sums = ContinuedSums()
+        for (process, count) in [(1, 5), (2, 3), (1, 6), (2, 3), (1, 6)] as [(Int32, UInt64)] {
+            sums.report([1: count], of: process)
+        }
+        #expect(sums.totals == [1: 9])
+    }
+
+    @Test func twoProxiesWithTheSameNumbersHaveTheirOwnFlows() throws {
+        var table = FlowTable()
+        for (proxy, cookie) in [(11, 7), (22, 8)] as [(Int32, UInt64)] {
+            var first = opened(.outbound, cookie: cookie)
+            first.proxy = proxy
+            table.record(first)
+            table.recordTunnel(5, ofProxy: proxy, rttMicroseconds: UInt32(proxy), retransmits: 0)
+        }
+        #expect(rows(table).map(\.rttMicroseconds) == [11, 22])
+        var end = closed(sent: 4)
+        end.proxy = 22
+        table.record(end)
+        #expect(rows(table).map(\.state) == [.open, .closed])
+        // What the ended one had is over; the other's goes on.
+        table.proxyEnded(22, now: 50)
+        #expect(rows(table).map(\.state) == [.open, .closed] && rows(table).first?.rttMicroseconds == 11)
+        table.proxyEnded(11, now: 60)
+        #expect(rows(table).allSatisfy { $0.state == .closed })
     }
 }
