@@ -32,14 +32,7 @@ extension UnsafeMutablePointer<LoopState> {
     }
 
     func turn() {
-        withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: 256) { events in
-            let count = epoll_wait(pointee.epoll, events.baseAddress, Int32(events.count), waitMilliseconds)
-            pointee.now = BootClock.nanoseconds()
-            guard count > 0, let base = events.baseAddress else { return }
-            for index in 0..<Int(count) {
-                dispatch(clinux_event_data(base + index), SocketEvents(rawValue: clinux_event_mask(base + index)))
-            }
-        }
+        wait()
         while let owner = pointee.timers.popDue(now: pointee.now) { timerFired(owner) }
         if pointee.now >= pointee.nextBeat { beat() }
         if pointee.now >= pointee.nextSweep { sweep() }
@@ -50,6 +43,16 @@ extension UnsafeMutablePointer<LoopState> {
     }
 
     // MARK: parts of a turn
+
+    private func wait() {
+        let events = pointee.events
+        let count = epoll_wait(pointee.epoll, events.baseAddress, Int32(events.count), waitMilliseconds)
+        pointee.now = BootClock.nanoseconds()
+        guard count > 0, let base = events.baseAddress else { return }
+        for index in 0..<Int(count) {
+            dispatch(clinux_event_data(base + index), SocketEvents(rawValue: clinux_event_mask(base + index)))
+        }
+    }
 
     private var waitMilliseconds: Int32 {
         if pointee.dirty != nil || !pointee.busyRelays.isEmpty { return 0 }

@@ -16,15 +16,15 @@ final class IdentitySet: Sendable {
     }
 
     /// A connection that speaks as `client` to `server` and to nobody else; nil without a certificate for `client`.
-    func connect(client: String, server: String, descriptor: Int32) -> TLSConnection? {
+    func connect(client: String, server: String, descriptor: Int32, _ buffers: TLSBuffersPointer) -> TLSConnection? {
         guard let identity = identities[client] else { return nil }
-        return try? TLSConnection(client: identity, expecting: server, descriptor: descriptor)
+        return try? TLSConnection(client: identity, expecting: server, descriptor: descriptor, buffers: buffers)
     }
 
     /// A connection that answers as whom the client asks for; nil while this node has no certificate at all.
-    func accept(descriptor: Int32) -> TLSConnection? {
+    func accept(descriptor: Int32, _ buffers: TLSBuffersPointer) -> TLSConnection? {
         guard let server else { return nil }
-        return try? TLSConnection(server: server, descriptor: descriptor)
+        return try? TLSConnection(server: server, descriptor: descriptor, buffers: buffers)
     }
 }
 

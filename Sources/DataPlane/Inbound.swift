@@ -21,7 +21,7 @@ extension UnsafeMutablePointer<LoopState> {
             return refuseTunnel(descriptor, peer, .MESH_REASON_PEER_NODE_UNKNOWN)
         }
         guard makeRoomForTunnel() else { return refuseTunnel(descriptor, peer, .MESH_REASON_TUNNEL_LIMIT) }
-        guard let tls = pointee.identities.accept(descriptor: descriptor) else {
+        guard let tls = pointee.identities.accept(descriptor: descriptor, pointee.tlsBuffers) else {
             return refuseTunnel(descriptor, peer, .MESH_REASON_NO_CERTIFICATE)
         }
         Socket.prepareTunnel(descriptor)

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import MeshModel
 import MeshPolicy
+import OpenSSLTLS
 import ProxyControl
 
 /// Everything that one event loop owns. Its thread alone touches it; what others want comes through the mailbox.
@@ -43,6 +44,8 @@ struct LoopState: ~Copyable {
     var batchBytes = 0
 
     // Memory that is used within a turn and never across
+    let events: UnsafeMutableBufferPointer<epoll_event>
+    let tlsBuffers: TLSBuffersPointer
     let input: UnsafeMutableRawBufferPointer
     let output: UnsafeMutableRawBufferPointer
     let vectors: UnsafeMutableBufferPointer<iovec>
@@ -82,9 +85,11 @@ struct LoopState: ~Copyable {
     var isStopped = false
     var random: SplitMix
 
-    /// Room for a read of 256 KiB behind the beginning of a frame.
-    static let inputSize = 262_144 + 32_768
-    static let inputReadMax = 262_144
+    static let eventsMax = 256
+    /// Room for one read of 256 KiB from the socket, behind the beginning of a frame and of a record.
+    static let inputSize = 262_144 + 65_536
+    /// Beyond this what came is used before more is read.
+    static let inputReadMax = 229_376
     /// Frames are sealed at `batchSize`; one stream's turn may add `quantumMax` and headers to that.
     static let batchSize = 262_144
     static let quantumMax = 262_144
@@ -105,6 +110,10 @@ struct LoopState: ~Copyable {
         output = .allocate(byteCount: Self.outputSize, alignment: 4_096)
         vectors = .allocate(capacity: Self.vectorCount)
         batch = .allocate(capacity: Self.vectorCount)
+        events = .allocate(capacity: Self.eventsMax)
+        tlsBuffers = .allocate(capacity: 1)
+        events.initialize(repeating: epoll_event())
+        tlsBuffers.initialize(to: TLSBuffers())
         vectors.initialize(repeating: iovec())
         batch.initialize(repeating: iovec())
         nextConnection = UInt64(index) << 48 | 1
@@ -122,6 +131,9 @@ struct LoopState: ~Copyable {
         output.deallocate()
         vectors.deallocate()
         batch.deallocate()
+        events.deallocate()
+        tlsBuffers.deinitialize(count: 1)
+        tlsBuffers.deallocate()
         _ = close(epoll)
     }
 }

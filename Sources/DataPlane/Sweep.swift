@@ -4,6 +4,7 @@ import HBONE
 import HTTP2Framing
 import LinuxIO
 import MeshModel
+import OpenSSLTLS
 import ProxyControl
 import Synchronization
 
@@ -17,6 +18,7 @@ extension UnsafeMutablePointer<LoopState> {
         pointee.nextSweep = pointee.now + Self.sweepInterval
         judgeOverload()
         sweepTunnels()
+        pointee.tlsBuffers.pointee.trim()
         if pointee.hadNoCredit && pointee.shared.budget.room != .none { returnCredit() }
         if pointee.shared.budget.isTight { endSlowHolders() }
         if pointee.shared.budget.isExceeded { resetLargestHolders() }
@@ -105,6 +107,7 @@ extension UnsafeMutablePointer<LoopState> {
                 tunnel.end(.MESH_REASON_SLOW_PEER)
                 continue
             }
+            if tunnel.pointee.buffersUsedAt + Self.sweepInterval <= now { tunnel.releaseBuffers() }
             noteLoad(tunnel)
             sweepIdle(tunnel, settings, now)
         }

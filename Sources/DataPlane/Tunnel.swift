@@ -91,6 +91,8 @@ struct Tunnel: ~Copyable {
     var carryCount = 0
     /// What the budget was charged for buffers of TLS and for `carry`.
     var charged = 0
+    /// When the TLS library last used its buffers, which it keeps until a sweep takes them back; 0: it has none.
+    var buffersUsedAt: UInt64 = 0
     /// Ciphertext beyond which no stream is asked for more; follows the drain rate.
     var queueBound = Tunnel.queueBoundStart
     var stalledAt: UInt64 = 0
@@ -113,6 +115,8 @@ struct Tunnel: ~Copyable {
     var listPrevious: TunnelPointer?
     var listNext: TunnelPointer?
 
+    /// Of the TLS library: one record in each direction.
+    static let tlsBuffersSize = 2 * 16_896
     static let queueBoundStart = 262_144
     static let queueBoundMin = 131_072
     static let queueBoundMax = 1_048_576

@@ -13,7 +13,10 @@ extension UnsafeMutablePointer<Tunnel> {
     func socketReady(_ events: SocketEvents) {
         guard !isDead else { return }
         if events.contains(.output) { pointee.flags.insert(.writable) }
-        if events.contains(.input) || events.hasAny(.ends) { pointee.flags.insert(.readable) }
+        if events.contains(.input) || events.hasAny(.ends) {
+            pointee.flags.insert(.readable)
+            pointee.tls?.noteReadable(isEnd: events.hasAny(.ends))
+        }
         if pointee.phase == .connecting {
             guard events.isConnectOutcome else { return }
             return connected(Socket.error(of: pointee.descriptor))
@@ -29,7 +32,8 @@ extension UnsafeMutablePointer<Tunnel> {
         let loop = pointee.loop
         guard
             let tls = loop.pointee.identities.connect(
-                client: pointee.localPrincipal, server: pointee.peerPrincipal, descriptor: pointee.descriptor)
+                client: pointee.localPrincipal, server: pointee.peerPrincipal, descriptor: pointee.descriptor,
+                loop.pointee.tlsBuffers)
         else { return end(.MESH_REASON_NO_CERTIFICATE) }
         pointee.tls = consume tls
         pointee.phase = .handshaking

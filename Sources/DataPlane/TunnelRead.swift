@@ -29,7 +29,7 @@ extension UnsafeMutablePointer<Tunnel> {
         var filled = takeCarry(into: input)
         let before = filled
         var failure: TLSFailure?
-        reading: while filled < LoopState.inputReadMax {
+        reading: while filled < LoopState.inputReadMax || pointee.tls?.hasReceived ?? false, filled < input.count {
             let room = UnsafeMutableRawBufferPointer(rebasing: input[filled...])
             switch pointee.tls?.read(into: room) ?? .closed {
             case .bytes(let count): filled += count

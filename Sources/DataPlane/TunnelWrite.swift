@@ -20,6 +20,7 @@ extension UnsafeMutablePointer<Tunnel> {
         guard !isDead else { return }
         if pointee.phase == .handshaking { handshake() }
         guard isOpen else { return }
+        pointee.buffersUsedAt = pointee.loop.pointee.now
         if pointee.flags.contains(.readable) { readAll() }
         if isDead { return }
         pump()
@@ -217,9 +218,17 @@ extension UnsafeMutablePointer<Tunnel> {
         pointee.stalledAt = 0
     }
 
+    /// The tunnel has been idle for a while: the TLS library's buffers go back.
+    func releaseBuffers() {
+        guard pointee.buffersUsedAt != 0 else { return }
+        pointee.tls?.releaseBuffers()
+        pointee.buffersUsedAt = 0
+        settleCharge()
+    }
+
     /// Tells the budget what TLS and the carry hold now.
     func settleCharge() {
-        let held = backlog + pointee.carryCount
+        let held = backlog + pointee.carryCount + (pointee.buffersUsedAt != 0 ? Tunnel.tlsBuffersSize : 0)
         guard held != pointee.charged else { return }
         let change = held - pointee.charged
         pointee.loop.pointee.withBudget { if change > 0 { $0.take(change) } else { $0.give(-change) } }

@@ -1,25 +1,25 @@
 import Glibc
 
 /// Ciphertext that waits for the socket: one contiguous run of bytes, so that one send() takes it. Without content it
-/// has no memory.
+/// has no memory; what it has comes from the thread's buffers and goes back to them.
 struct CiphertextQueue: ~Copyable {
-    private var base: UnsafeMutableRawPointer?
-    private var capacity = 0
+    private var buffer: TLSBuffers.Buffer?
     private var start = 0
     private var end = 0
+    private let buffers: TLSBuffersPointer
 
-    private static let capacityMin = 4_096
+    private static let capacityMin = 32_768
 
-    init() {}
+    init(_ buffers: TLSBuffersPointer) { self.buffers = buffers }
 
-    deinit { free(base) }
+    deinit { if let buffer { buffers.pointee.give(buffer) } }
 
     var count: Int { end - start }
-    var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base.map { $0 + start }, count: count) }
+    var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: buffer.map { $0.base + start }, count: count) }
 
     /// False without memory; nothing is lost then.
     mutating func append(_ bytes: UnsafeRawPointer, count: Int) -> Bool {
-        guard reserve(count), let base else { return false }
+        guard reserve(count), let base = buffer?.base else { return false }
         memcpy(base + end, bytes, count)
         end += count
         return true
@@ -27,16 +27,18 @@ struct CiphertextQueue: ~Copyable {
 
     /// Room for `room` bytes more.
     mutating func reserve(_ room: Int) -> Bool {
+        let capacity = buffer?.capacity ?? 0
         if capacity - end >= room { return true }
-        if start > 0, let base, capacity - count >= room && count <= capacity / 2 {
+        if start > 0, let base = buffer?.base, capacity - count >= room && count <= capacity / 2 {
             memmove(base, base + start, count)
         } else {
             let wanted = max(Self.capacityMin, count + room, min(2 * capacity, count + room + 1_048_576))
-            guard let larger = malloc(wanted) else { return false }
-            if let base { memcpy(larger, base + start, count) }
-            free(base)
-            base = larger
-            capacity = wanted
+            guard let larger = buffers.pointee.take(wanted) else { return false }
+            if let buffer {
+                memcpy(larger.base, buffer.base + start, count)
+                buffers.pointee.give(buffer)
+            }
+            buffer = larger
         }
         end -= start
         start = 0
@@ -50,9 +52,8 @@ struct CiphertextQueue: ~Copyable {
     }
 
     mutating func removeAll() {
-        free(base)
-        base = nil
-        capacity = 0
+        if let buffer { buffers.pointee.give(buffer) }
+        buffer = nil
         start = 0
         end = 0
     }

@@ -15,7 +15,16 @@ struct ConnectionState: ~Copyable {
     let role: Role
     /// The owner's, who closes it after the connection.
     let descriptor: Int32
-    var output = CiphertextQueue()
+    /// The thread's, or this connection's own.
+    let buffers: TLSBuffersPointer
+    let ownsBuffers: Bool
+    var input = ReceivedBytes()
+    var output: CiphertextQueue
+    /// The last read from the socket took all that there was: the next one would find nothing.
+    var isDrained = false
+    /// The owner tells of every change of the socket; once there is an end or an error to read, no further one comes.
+    var isTold = false
+    var isEndNear = false
     var transport = Transport.open
     /// Bytes seen of the first record's content type and version.
     var headerBytesSeen = 0
@@ -46,44 +55,39 @@ struct ConnectionState: ~Copyable {
 
     /// AES-GCM keys are good for 2^24.5 full records (RFC 8446 section 5.5).
     static let recordsPerKeyMax = 1 << 24
+    /// Of one read from the socket, however little room the reader has.
+    static let receiveMin = 16_384
 
     init(
-        role: Role, descriptor: Int32, identity: TLSIdentity?, server: TLSServerContext?,
+        role: Role, descriptor: Int32, buffers: TLSBuffersPointer?, identity: TLSIdentity?, server: TLSServerContext?,
         unnamedIdentity: TLSIdentity?, expectedPrincipal: String?
     ) {
         self.role = role
         self.descriptor = descriptor
+        ownsBuffers = buffers == nil
+        if let buffers {
+            self.buffers = buffers
+        } else {
+            self.buffers = .allocate(capacity: 1)
+            self.buffers.initialize(to: TLSBuffers())
+        }
+        output = CiphertextQueue(self.buffers)
         self.identity = identity
         self.server = server
         self.unnamedIdentity = unnamedIdentity
         self.expectedPrincipal = expectedPrincipal
     }
 
-    /// Reads from the socket. Returns the count, 0 at the end, -1 for an error, nil when it would block.
-    mutating func receive(into buffer: UnsafeMutablePointer<CChar>, count: Int) -> Int? {
-        if isFlooded { return -1 }
-        while true {
-            let received = recv(descriptor, buffer, count, 0)
-            if received > 0 {
-                if headerBytesSeen < 2 { inspect(UnsafeRawBufferPointer(start: buffer, count: received)) }
-                return isPlaintext ? -1 : received
-            }
-            if received == 0 {
-                transport = .endOfFile
-                return 0
-            }
-            switch errno {
-            case EINTR: continue
-            case EAGAIN: return nil
-            default:
-                transport = .failed(errno: errno)
-                return -1
-            }
-        }
+    /// What a look at the socket brought.
+    enum Reception {
+        case bytes
+        case nothing
+        /// `transport` says how.
+        case end
     }
 
     /// A record begins with its content type, 20 to 24, and 3 (RFC 8446 section 5.1); the first one may be an alert.
-    private mutating func inspect(_ bytes: UnsafeRawBufferPointer) {
+    mutating func inspect(_ bytes: UnsafeRawBufferPointer) {
         for byte in bytes.prefix(2 - headerBytesSeen) {
             if !(headerBytesSeen == 0 ? (20...24).contains(byte) : byte == 3) { isPlaintext = true }
             headerBytesSeen += 1
@@ -93,12 +97,61 @@ struct ConnectionState: ~Copyable {
 
 typealias ConnectionStatePointer = UnsafeMutablePointer<ConnectionState>
 
+extension UnsafeMutablePointer<ConnectionState> {
+    /// Reads from the socket once, at most `limit` bytes. Everything that came before has been used up.
+    func receive(limit: Int) -> ConnectionState.Reception {
+        if pointee.isDrained {
+            pointee.isDrained = false
+            return .nothing
+        }
+        let wanted = Swift.min(Swift.max(limit, ConnectionState.receiveMin), TLSBuffers.receiveSize)
+        guard let memory = pointee.buffers.pointee.takeReceived(for: self) else {
+            pointee.transport = .failed(errno: ENOMEM)
+            return .end
+        }
+        while true {
+            let received = recv(pointee.descriptor, memory, wanted, 0)
+            if received > 0 {
+                pointee.input.set(memory, count: received)
+                pointee.isDrained = received < wanted && pointee.isTold && !pointee.isEndNear
+                if pointee.headerBytesSeen < 2 {
+                    pointee.inspect(UnsafeRawBufferPointer(start: memory, count: received))
+                }
+                return .bytes
+            }
+            pointee.buffers.pointee.doneReceiving(self)
+            if received == 0 {
+                pointee.transport = .endOfFile
+                return .end
+            }
+            switch errno {
+            case EINTR: continue
+            case EAGAIN: return .nothing
+            default:
+                pointee.transport = .failed(errno: errno)
+                return .end
+            }
+        }
+    }
+
+    /// Ends it, with the buffers if they are its own.
+    func free() {
+        let (buffers, ownsBuffers) = (pointee.buffers, pointee.ownsBuffers)
+        buffers.pointee.doneReceiving(self)
+        deinitialize(count: 1)
+        deallocate()
+        guard ownsBuffers else { return }
+        buffers.deinitialize(count: 1)
+        buffers.deallocate()
+    }
+}
+
 /// The state of the connection that a callback is about.
 func connectionState(of ssl: OpaquePointer?) -> ConnectionStatePointer? {
     SSL_get_ex_data(ssl, 0)?.assumingMemoryBound(to: ConnectionState.self)
 }
 
-// MARK: the BIO: reads come straight from the socket, writes go to the queue that the owner flushes
+// MARK: the BIO: reads take what was received, writes go to the queue that the owner flushes
 
 /// Immutable once made.
 struct ConnectionBIO: @unchecked Sendable {
@@ -120,12 +173,15 @@ private func connectionBIORead(
 ) -> Int32 {
     copenssl_bio_no_retry(bio)
     guard let buffer, let state = BIO_get_data(bio)?.assumingMemoryBound(to: ConnectionState.self) else { return 0 }
-    guard let received = state.pointee.receive(into: buffer, count: count) else {
-        copenssl_bio_retry_read(bio)
+    if state.pointee.isFlooded || state.pointee.isPlaintext { return 0 }
+    let taken = state.pointee.input.read(into: buffer, count)
+    if state.pointee.input.count == 0 { state.pointee.buffers.pointee.doneReceiving(state) }
+    guard taken > 0 else {
+        // At the end of the socket it is an error, else more is to be received.
+        if state.pointee.transport == .open { copenssl_bio_retry_read(bio) }
         return 0
     }
-    guard received > 0 else { return 0 }
-    read?.pointee = received
+    read?.pointee = taken
     return 1
 }
 

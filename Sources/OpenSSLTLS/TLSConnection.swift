@@ -2,8 +2,8 @@ import CMeshABI
 import COpenSSL
 import Glibc
 
-/// One TLS connection over a non-blocking socket. Reads come straight from the socket; what is to be sent is collected
-/// in `pending`, which the owner writes to the socket, once per turn of its loop, and consumes. Belongs to one thread.
+/// One TLS connection over a non-blocking socket. It reads from the socket itself; what is to be sent is collected in
+/// `pending`, which the owner writes to the socket, once per turn of its loop, and consumes. Belongs to one thread.
 /// Nothing that the peer sends traps.
 package struct TLSConnection: ~Copyable {
     package enum Progress: Equatable, Sendable {
@@ -29,14 +29,16 @@ package struct TLSConnection: ~Copyable {
 
     /// Accepts on a connection to the tunnel port. `unnamedIdentity` answers clients that send no server name: the
     /// workload of the dialled address, nil if that is nobody's. `clock`: seconds since 1970 that certificates are
-    /// judged by, nil for the time of day. `descriptor` stays the owner's and must outlive the connection.
+    /// judged by, nil for the time of day. `descriptor` stays the owner's and must outlive the connection, as do
+    /// `buffers`; without them it has its own.
     package init(
-        server: TLSServerContext, unnamedIdentity: TLSIdentity? = nil, descriptor: Int32, clock: Int64? = nil
+        server: TLSServerContext, unnamedIdentity: TLSIdentity? = nil, descriptor: Int32,
+        buffers: TLSBuffersPointer? = nil, clock: Int64? = nil
     ) throws(TLSSetupError) {
         state = .allocate(capacity: 1)
         state.initialize(
             to: ConnectionState(
-                role: .server, descriptor: descriptor, identity: nil, server: server,
+                role: .server, descriptor: descriptor, buffers: buffers, identity: nil, server: server,
                 unnamedIdentity: unnamedIdentity, expectedPrincipal: nil))
         ssl = try Self.makeSSL(state, context: server.context, clock: clock)
         SSL_set_accept_state(ssl)
@@ -44,13 +46,14 @@ package struct TLSConnection: ~Copyable {
 
     /// Speaks as `identity` to the workload `principal` (URI), and to nobody else.
     package init(
-        client identity: TLSIdentity, expecting principal: String, descriptor: Int32, clock: Int64? = nil
+        client identity: TLSIdentity, expecting principal: String, descriptor: Int32,
+        buffers: TLSBuffersPointer? = nil, clock: Int64? = nil
     ) throws(TLSSetupError) {
         state = .allocate(capacity: 1)
         state.initialize(
             to: ConnectionState(
-                role: .client, descriptor: descriptor, identity: identity, server: nil, unnamedIdentity: nil,
-                expectedPrincipal: principal))
+                role: .client, descriptor: descriptor, buffers: buffers, identity: identity, server: nil,
+                unnamedIdentity: nil, expectedPrincipal: principal))
         state.pointee.serverName = TLSLibrary.serverName(forPrincipal: principal)
         ssl = try Self.makeSSL(state, context: identity.context, clock: clock)
         SSL_set_connect_state(ssl)
@@ -64,8 +67,7 @@ package struct TLSConnection: ~Copyable {
         let ssl = SSL_new(context)
         guard let ssl, let method = ConnectionBIO.shared.method, let bio = BIO_new(method) else {
             SSL_free(ssl)
-            state.deinitialize(count: 1)
-            state.deallocate()
+            state.free()
             throw .last("cannot make a TLS connection")
         }
         BIO_set_data(bio, state)
@@ -76,8 +78,7 @@ package struct TLSConnection: ~Copyable {
         let name = state.pointee.role == .client ? state.pointee.serverName : ""
         guard SSL_set_ex_data(ssl, 0, state) == 1, name.isEmpty || copenssl_set_server_name(ssl, name) == 1 else {
             SSL_free(ssl)
-            state.deinitialize(count: 1)
-            state.deallocate()
+            state.free()
             throw .last("cannot make a TLS connection")
         }
         return ssl
@@ -85,8 +86,7 @@ package struct TLSConnection: ~Copyable {
 
     deinit {
         SSL_free(ssl)
-        state.deinitialize(count: 1)
-        state.deallocate()
+        state.free()
     }
 
     // MARK: who is who
@@ -112,41 +112,61 @@ package struct TLSConnection: ~Copyable {
 
     package mutating func handshake() -> Progress {
         if state.pointee.isDone { return .done }
-        ERR_clear_error()
-        let result = SSL_do_handshake(ssl)
-        if result == 1 { return finishHandshake() }
-        switch SSL_get_error(ssl, result) {
-        case SSL_ERROR_WANT_READ: return .wantRead
-        case SSL_ERROR_WANT_WRITE: return .wantWrite
-        default: return .failed(failure())
+        while true {
+            TLSLibrary.forgetErrors()
+            let result = SSL_do_handshake(ssl)
+            if result == 1 { return finishHandshake() }
+            switch SSL_get_error(ssl, result) {
+            case SSL_ERROR_WANT_READ:
+                if case .nothing = state.receive(limit: ConnectionState.receiveMin) { return .wantRead }
+            case SSL_ERROR_WANT_WRITE: return .wantWrite
+            default: return .failed(failure())
+            }
         }
     }
 
     /// At most one record's content (16 KiB) a call. After `.bytes` there may be more; `.wouldBlock` means that the
-    /// socket is empty.
+    /// socket is empty. It receives no more at a time than `buffer` has room for, but for a record that has begun.
     package mutating func read(into buffer: UnsafeMutableRawBufferPointer) -> ReadResult {
         guard !buffer.isEmpty else { return .bytes(0) }
-        ERR_clear_error()
-        var count = 0
-        let result = SSL_read_ex(ssl, buffer.baseAddress, buffer.count, &count)
-        if state.pointee.isFlooded { return .failed(.flooded) }
-        if result == 1 {
-            state.pointee.reads &+= 1
-            return .bytes(count)
-        }
-        switch SSL_get_error(ssl, result) {
-        case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return .wouldBlock
-        case SSL_ERROR_ZERO_RETURN: return .closed
-        default: return .failed(failure())
+        TLSLibrary.forgetErrors()
+        while true {
+            var count = 0
+            let result = SSL_read_ex(ssl, buffer.baseAddress, buffer.count, &count)
+            if state.pointee.isFlooded { return .failed(.flooded) }
+            if result == 1 {
+                state.pointee.reads &+= 1
+                return .bytes(count)
+            }
+            switch SSL_get_error(ssl, result) {
+            case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE:
+                if case .nothing = state.receive(limit: buffer.count - Self.recordSizeMax) { return .wouldBlock }
+            case SSL_ERROR_ZERO_RETURN: return .closed
+            default: return .failed(failure())
+            }
         }
     }
+
+    /// Ciphertext was received that no read has taken yet.
+    package var hasReceived: Bool { state.pointee.input.count > 0 }
+
+    /// The kernel has told, as it does once, that there is something new to read; `isEnd`: an end or an error. For an owner
+    /// that says so each time, a read that brought less than it could is the last one until then.
+    package mutating func noteReadable(isEnd: Bool) {
+        state.pointee.isTold = true
+        state.pointee.isDrained = false
+        if isEnd { state.pointee.isEndNear = true }
+    }
+
+    /// Gives back the library's own buffers, some 32 KiB, which it takes again when there is something to move.
+    package mutating func releaseBuffers() { _ = SSL_free_buffers(ssl) }
 
     /// Encrypts all of `bytes` into `pending`; the owner bounds how much that becomes. Nil if that worked.
     package mutating func write(_ bytes: UnsafeRawBufferPointer) -> TLSFailure? {
         guard !bytes.isEmpty else { return nil }
         let records = bytes.count / 16_384 + 1
         guard state.pointee.output.reserve(bytes.count + records * Self.recordOverhead) else { return .noMemory }
-        ERR_clear_error()
+        TLSLibrary.forgetErrors()
         state.pointee.records += records
         if state.pointee.records >= ConnectionState.recordsPerKeyMax { rekey() }
         var count = 0
@@ -173,6 +193,7 @@ package struct TLSConnection: ~Copyable {
 
     /// Header, content type and tag (RFC 8446 section 5.2).
     private static let recordOverhead = 22
+    private static let recordSizeMax = 16_384
 
     /// The next write begins with a KeyUpdate; the peer keeps its own key.
     mutating func rekey() {

@@ -4,6 +4,7 @@
 // the bytes and decides which principals may come in, MeshIdentity reads and writes certificates. No OpenSSL handle
 // leaves this target.
 
+import CLinux
 import COpenSSL
 
 /// The library as a whole.
@@ -11,6 +12,8 @@ package enum TLSLibrary {
     /// Loads everything that OpenSSL loads at first use, so that a process may forbid itself to open files after it.
     /// Reads no configuration file. Call it once, before threads and before seccomp.
     package static func prepare() throws(TLSSetupError) {
+        // Only possible before the library has taken any memory; without it, it works all the same.
+        _ = CRYPTO_set_mem_functions(clinux_piece_take, clinux_piece_resize, clinux_piece_give)
         let options = UInt64(OPENSSL_INIT_NO_LOAD_CONFIG) | UInt64(OPENSSL_INIT_LOAD_SSL_STRINGS)
         guard OPENSSL_init_ssl(options, nil) == 1 else { throw .last("cannot initialise OpenSSL") }
         var seed: UInt8 = 0
@@ -38,6 +41,9 @@ package enum TLSLibrary {
         for byte in bytes { text += [digits[Int(byte >> 4)], digits[Int(byte & 15)]] }
         return String(decoding: text, as: UTF8.self)
     }
+
+    /// Before a call whose outcome SSL_get_error is asked for. Looking is a tenth of the cost of clearing.
+    static func forgetErrors() { if ERR_peek_error() != 0 { ERR_clear_error() } }
 
     /// The oldest error of this thread's queue, which is empty then: the cause, where later ones are consequences.
     static func takeError() -> (library: Int32, reason: Int32, text: String) {

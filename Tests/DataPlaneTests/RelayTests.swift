@@ -141,7 +141,9 @@ import Testing
         #expect(report.tunnels.filter { $0.isOutbound }.count == 1)
         #expect(report.tunnels.first?.streams == 1_000)
         #expect(report.counters.connections == 1_000)
-        #expect(report.counters.memoryHeld == 0)
+        // The TLS library keeps its buffers until the tunnel has been idle for a moment.
+        for _ in 0..<100 where a.report().counters.memoryHeld > 0 { usleep(20_000) }
+        #expect(a.report().counters.memoryHeld == 0)
     }
 
     @Test func stoppedReadersDoNotStallOthers() throws {

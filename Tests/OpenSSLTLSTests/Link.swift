@@ -45,13 +45,13 @@ final class Link {
 
     convenience init(
         client: TLSIdentity, expecting principal: String, server: TLSServerContext, unnamed: TLSIdentity? = nil,
-        clock: Int64? = Authority.now
+        buffers: TLSBuffersPointer? = nil, clock: Int64? = Authority.now
     ) throws {
         try self.init()
         self.client = try TLSConnection(
-            client: client, expecting: principal, descriptor: clientSocket, clock: clock)
+            client: client, expecting: principal, descriptor: clientSocket, buffers: buffers, clock: clock)
         self.server = try TLSConnection(
-            server: server, unnamedIdentity: unnamed, descriptor: serverSocket, clock: clock)
+            server: server, unnamedIdentity: unnamed, descriptor: serverSocket, buffers: buffers, clock: clock)
     }
 
     convenience init(client: TLSIdentity, server: TLSIdentity) throws {
