@@ -1,6 +1,10 @@
 // OpenSSL 3.0 as Swift sees it: the library's headers, and its macros as functions (prefix `copenssl_`).
 #pragma once
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <openssl/bio.h>
 #include <openssl/bn.h>
 #include <openssl/crypto.h>
@@ -14,6 +18,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <string.h>
+#include <time.h>
 
 // --- SSL_CTX and SSL
 
@@ -92,6 +97,37 @@ static inline int copenssl_chain_add(STACK_OF(X509) *chain, X509 *certificate) {
   return X509_add_cert(chain, certificate, X509_ADD_FLAG_UP_REF);
 }
 static inline void copenssl_chain_free(STACK_OF(X509) *chain) { sk_X509_pop_free(chain, X509_free); }
+
+// Fingerprint of all that the peer sent, in its order; 0 where that is more than any honest chain.
+static inline int copenssl_chain_digest(X509_STORE_CTX *context, unsigned char *digest) {
+  unsigned char digests[8 * SHA256_DIGEST_LENGTH];
+  const STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(context);
+  X509 *leaf = X509_STORE_CTX_get0_cert(context);
+  int count = sent == NULL ? 0 : sk_X509_num(sent);
+  if (leaf == NULL || digest == NULL || count < 0 || count > 7) return 0;
+  for (int i = -1; i < count; i++) {
+    unsigned char *next = digests + (i + 1) * SHA256_DIGEST_LENGTH;
+    if (X509_digest(i < 0 ? leaf : sk_X509_value(sent, i), EVP_sha256(), next, NULL) != 1) return 0;
+  }
+  return SHA256(digests, (size_t)(count + 1) * SHA256_DIGEST_LENGTH, digest) != NULL;
+}
+
+// Seconds since 1970 between which every certificate of a verified chain is valid; 0 if that can't be told.
+static inline int copenssl_chain_span(X509_STORE_CTX *context, int64_t *not_before, int64_t *not_after) {
+  const STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(context);
+  *not_before = INT64_MIN;
+  *not_after = INT64_MAX;
+  for (int i = 0; chain != NULL && i < sk_X509_num(chain); i++) {
+    struct tm from, until;
+    const X509 *certificate = sk_X509_value(chain, i);
+    if (ASN1_TIME_to_tm(X509_get0_notBefore(certificate), &from) != 1) return 0;
+    if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &until) != 1) return 0;
+    int64_t first = (int64_t)timegm(&from), last = (int64_t)timegm(&until);
+    if (first > *not_before) *not_before = first;
+    if (last < *not_after) *not_after = last;
+  }
+  return chain != NULL && sk_X509_num(chain) > 0;
+}
 
 static inline int copenssl_no_passphrase(char *buffer, int size, int is_writing, void *argument) {
   (void)buffer, (void)size, (void)is_writing, (void)argument;

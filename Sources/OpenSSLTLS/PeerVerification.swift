@@ -14,7 +14,12 @@ func verifyPeer(_ isGood: Int32, _ context: OpaquePointer?) -> Int32 {
         return 0
     }
     guard X509_STORE_CTX_get_error_depth(context) == 0 else { return 1 }
-    guard let handle = X509_STORE_CTX_get_current_cert(context), X509_up_ref(handle) == 1 else { return 0 }
+    return acceptLeaf(X509_STORE_CTX_get_current_cert(context), context, state)
+}
+
+/// A leaf whose chain is good: 1 if it is a workload's that this connection may be with.
+func acceptLeaf(_ handle: OpaquePointer?, _ context: OpaquePointer?, _ state: ConnectionStatePointer) -> Int32 {
+    guard let handle, X509_up_ref(handle) == 1 else { return 0 }
     let leaf = Certificate(owning: handle)
     if let fault = workloadFault(leaf, state) {
         state.pointee.verdict = fault

@@ -71,6 +71,7 @@ enum TLSContext {
         // it the library would move all that it has received for each record of it.
         copenssl_ctx_set_mode(context)
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, verifyPeer)
+        SSL_CTX_set_cert_verify_callback(context, verifyChain, nil)
         SSL_CTX_set_client_hello_cb(context, requireApplicationProtocol, nil)
         SSL_CTX_set_alpn_select_cb(context, selectApplicationProtocol, nil)
         copenssl_ctx_set_server_name_callback(context, selectIdentity)

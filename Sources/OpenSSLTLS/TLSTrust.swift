@@ -5,6 +5,7 @@ import MeshModel
 package final class TLSTrust: @unchecked Sendable {
     package let trustDomain: String
     let store: OpaquePointer
+    let verified = VerifiedChains()
 
     /// `bundle`: PEM, at least one certificate. Certificates that are no authority are refused: a leaf in the bundle
     /// would be a mistake that gives one workload more than it should have.

@@ -1,7 +1,8 @@
 import CMeshABI
 import MeshModel
-import OpenSSLTLS
 import Testing
+
+@testable import OpenSSLTLS
 
 @Suite struct HandshakeTests {
     let authority: Authority
@@ -42,5 +43,67 @@ import Testing
         #expect(link.clientWrites(Array("ping".utf8)) == nil)
         while link.flushClient(size) > 0 {}
         #expect(link.serverReads().bytes == Array("ping".utf8))
+    }
+
+    // MARK: chains that were found good before
+
+    private func handshake(clock: Int64, _ client: TLSIdentity, _ server: TLSIdentity) throws -> Link.Outcome {
+        let link = try Link(
+            client: client, expecting: server.principal, server: TLSServerContext(identities: [server]), clock: clock)
+        return link.handshake()
+    }
+
+    @Test func aChainIsVerifiedOnceForEachRole() throws {
+        let trust = try authority.trust()
+        let (web, shop) = (try authority.identity("web", trust: trust), try authority.identity("shop", trust: trust))
+        for _ in 0..<3 {
+            let outcome = try handshake(clock: Authority.now, shop, web)
+            #expect(outcome.client == .done && outcome.server == .done)
+            #expect(trust.verified.count == 2)
+        }
+        let outcome = try handshake(clock: Authority.now, web, shop)
+        #expect(outcome.client == .done && outcome.server == .done)
+        #expect(trust.verified.count == 4)
+    }
+
+    @Test func aChainIsGoodNoLongerThanItsDates() throws {
+        let trust = try authority.trust()
+        let (web, shop) = (
+            try authority.identity("web", to: 100, trust: trust), try authority.identity("shop", trust: trust)
+        )
+        #expect(try handshake(clock: Authority.now, shop, web).client == .done)
+        #expect(try handshake(clock: Authority.now + 99, shop, web).client == .done)
+        for clock in [Authority.now + 100, Authority.now + 5_000, Authority.now - 301] {
+            let outcome = try handshake(clock: clock, shop, web)
+            #expect(outcome.client.failure != nil, "\(clock - Authority.now)")
+        }
+        #expect(
+            try handshake(clock: Authority.now + 100, shop, web).client.failure?.reason
+                == .MESH_REASON_CERTIFICATE_EXPIRED)
+    }
+
+    @Test func aKnownChainIsStillHeldToWhomWasAskedFor() throws {
+        let trust = try authority.trust()
+        let (web, shop) = (try authority.identity("web", trust: trust), try authority.identity("shop", trust: trust))
+        #expect(try handshake(clock: Authority.now, shop, web).client == .done)
+        // The same certificate where another principal is expected.
+        let link = try Link()
+        link.client = try TLSConnection(
+            client: shop, expecting: shop.principal, descriptor: link.clientSocket, clock: Authority.now)
+        link.server = try TLSConnection(
+            server: TLSServerContext(answers: [shop.serverName: web]), descriptor: link.serverSocket,
+            clock: Authority.now)
+        #expect(link.handshake().client.failure?.reason == .MESH_REASON_SERVER_PRINCIPAL_MISMATCH)
+    }
+
+    @Test func anotherAuthorityVouchesForNothingThatThisOneDid() throws {
+        let trust = try authority.trust()
+        let (web, shop) = (try authority.identity("web", trust: trust), try authority.identity("shop", trust: trust))
+        #expect(try handshake(clock: Authority.now, shop, web).server == .done)
+        let other = try Authority()
+        let stranger = try other.identity("web", trust: other.trust())
+        #expect(try handshake(clock: Authority.now, shop, stranger).client.failure != nil)
+        let turned = try authority.identity("web", trust: other.trust())
+        #expect(try handshake(clock: Authority.now, shop, turned).server.failure != nil)
     }
 }
