@@ -15,11 +15,11 @@ package enum Authority: Hashable, Sendable, CustomStringConvertible {
     /// port, user information, an address outside brackets, a zone, a name whose last label is a number.
     package init?(parsing bytes: UnsafeRawBufferPointer) {
         guard bytes.count <= Self.nameLengthMax + 6, bytes.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else { return nil }
-        let text = String(decoding: bytes, as: UTF8.self)
-        if let address = SocketAddress(parsing: text) {
+        if let address = SocketAddress(parsing: bytes) {
             self = .address(address)
             return
         }
+        let text = String(decoding: bytes, as: UTF8.self)
         guard let colon = text.utf8.lastIndex(of: UInt8(ascii: ":")),
             let port = Self.port(text.utf8[text.utf8.index(after: colon)...])
         else { return nil }

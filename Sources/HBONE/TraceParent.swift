@@ -29,7 +29,16 @@ package struct TraceParent: Equatable, Sendable, CustomStringConvertible {
     }
 
     package var description: String {
-        "00-\(Self.text(traceHigh))\(Self.text(traceLow))-\(Self.text(parent))-\(Self.text(UInt64(flags), digits: 2))"
+        String(unsafeUninitializedCapacity: Self.length) { text in
+            text.initialize(repeating: UInt8(ascii: "-"))
+            text[0] = UInt8(ascii: "0")
+            text[1] = UInt8(ascii: "0")
+            Self.put(traceHigh, into: text[3..<19])
+            Self.put(traceLow, into: text[19..<35])
+            Self.put(parent, into: text[36..<52])
+            Self.put(UInt64(flags), into: text[53..<55])
+            return Self.length
+        }
     }
 
     // MARK: private
@@ -48,8 +57,12 @@ package struct TraceParent: Equatable, Sendable, CustomStringConvertible {
         return value
     }
 
-    private static func text(_ value: UInt64, digits: Int = 16) -> String {
-        let text = String(value, radix: 16)
-        return String(repeating: "0", count: digits - text.utf8.count) + text
+    private static func put(_ value: UInt64, into digits: Slice<UnsafeMutableBufferPointer<UInt8>>) {
+        var rest = value
+        for index in digits.indices.reversed() {
+            let digit = UInt8(truncatingIfNeeded: rest & 15)
+            digits.base[index] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+            rest >>= 4
+        }
     }
 }

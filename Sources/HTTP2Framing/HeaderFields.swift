@@ -20,7 +20,7 @@ package struct HeaderFields: Sendable {
     }
 
     /// `isIndexed: false` for values that do not repeat: they would only push others out of the peer's table.
-    package mutating func append(_ name: StaticString, _ value: some StringProtocol, isIndexed: Bool = true) {
+    package mutating func append(_ name: StaticString, _ value: String, isIndexed: Bool = true) {
         bytes.append(contentsOf: UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
         let nameEnd = bytes.count
         bytes.append(contentsOf: value.utf8)

@@ -3,11 +3,14 @@ extension IPAddress: CustomStringConvertible {
     /// zone and brackets. An IPv4 address in IPv6 form is that IPv4 address.
     package init?(parsing text: some StringProtocol) {
         var text = String(text)
-        let parsed = text.withUTF8 { bytes in
-            bytes.contains(UInt8(ascii: ":")) ? Self.parseIPv6(bytes[...]) : Self.parseIPv4(bytes[...])
-        }
-        guard let parsed else { return nil }
+        guard let parsed = text.withUTF8({ Self.parse($0[...]) }) else { return nil }
         self = parsed
+    }
+
+    fileprivate typealias Bytes = Slice<UnsafeBufferPointer<UInt8>>
+
+    fileprivate static func parse(_ bytes: Bytes) -> IPAddress? {
+        bytes.contains(UInt8(ascii: ":")) ? parseIPv6(bytes) : parseIPv4(bytes)
     }
 
     /// The text of RFC 5952; IPv4 addresses as four decimal numbers.
@@ -15,26 +18,28 @@ extension IPAddress: CustomStringConvertible {
 
     // MARK: private
 
-    private typealias Bytes = Slice<UnsafeBufferPointer<UInt8>>
-
+    /// Once for each connection of a peer: no array, no string.
     private static func parseIPv4(_ bytes: Bytes) -> IPAddress? {
         guard bytes.count <= 15 else { return nil }
         var value: UInt32 = 0
         var count = 0
-        for part in bytes.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false) {
-            guard count < 4, (1...3).contains(part.count), let first = part.first,
-                part.count == 1 || first != UInt8(ascii: "0")
-            else { return nil }
-            var number: UInt32 = 0
-            for byte in part {
-                guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
-                number = number * 10 + UInt32(byte - UInt8(ascii: "0"))
+        var number: UInt32 = 0
+        var digits = 0
+        for byte in bytes {
+            if byte == UInt8(ascii: ".") {
+                guard digits > 0, number <= 255, count < 3 else { return nil }
+                value = value << 8 | number
+                (number, digits, count) = (0, 0, count + 1)
+                continue
             }
-            guard number <= 255 else { return nil }
-            value = value << 8 | number
-            count += 1
+            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte), digits < 3, digits == 0 || number > 0 else {
+                return nil
+            }
+            number = number * 10 + UInt32(byte - UInt8(ascii: "0"))
+            digits += 1
         }
-        return count == 4 ? IPAddress(ipv4: value) : nil
+        guard count == 3, digits > 0, number <= 255 else { return nil }
+        return IPAddress(ipv4: value << 8 | number)
     }
 
     private static func parseIPv6(_ bytes: Bytes) -> IPAddress? {
@@ -98,7 +103,20 @@ extension IPAddress: CustomStringConvertible {
     }
 
     private static func textIPv4(_ value: UInt32) -> String {
-        "\(value >> 24).\(value >> 16 & 255).\(value >> 8 & 255).\(value & 255)"
+        String(unsafeUninitializedCapacity: 15) { text in
+            var count = 0
+            for shift: UInt32 in [24, 16, 8, 0] {
+                let number = UInt8(truncatingIfNeeded: value >> shift)
+                if number >= 100 { text.put(number / 100, &count) }
+                if number >= 10 { text.put(number / 10 % 10, &count) }
+                text.put(number % 10, &count)
+                if shift > 0 {
+                    text[count] = UInt8(ascii: ".")
+                    count += 1
+                }
+            }
+            return count
+        }
     }
 
     private func group(_ index: Int) -> UInt16 {
@@ -133,21 +151,47 @@ extension IPAddress: CustomStringConvertible {
 extension SocketAddress: CustomStringConvertible {
     /// Reads `1.2.3.4:80` or `[2001:db8::1]:80`; the port is decimal without leading zeros, 1 to 65535.
     package init?(parsing text: some StringProtocol) {
-        guard let colon = text.lastIndex(of: ":") else { return nil }
-        let digits = text[text.index(after: colon)...]
-        guard (1...5).contains(digits.utf8.count), digits.utf8.first != UInt8(ascii: "0"),
-            digits.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
-            let port = UInt16(digits)
-        else { return nil }
-        var host = text[..<colon]
-        let isBracketed = host.hasPrefix("[") && host.hasSuffix("]")
-        if isBracketed { host = host.dropFirst().dropLast() }
-        // Brackets belong to IPv6 alone (RFC 3986 section 3.2.2), and there they must be.
-        guard host.utf8.contains(UInt8(ascii: ":")) == isBracketed, let address = IPAddress(parsing: host) else {
-            return nil
-        }
-        self.init(address, port)
+        var text = String(text)
+        guard let parsed = text.withUTF8({ Self.parse($0[...]) }) else { return nil }
+        self = parsed
+    }
+
+    /// The same from a message, without a string in between.
+    package init?(parsing bytes: UnsafeRawBufferPointer) {
+        guard let parsed = bytes.withMemoryRebound(to: UInt8.self, { Self.parse($0[...]) }) else { return nil }
+        self = parsed
     }
 
     package var description: String { address.isIPv4 ? "\(address):\(port)" : "[\(address)]:\(port)" }
+
+    // MARK: private
+
+    private static func parse(_ bytes: IPAddress.Bytes) -> SocketAddress? {
+        guard let colon = bytes.lastIndex(of: UInt8(ascii: ":")), let port = parsePort(bytes[(colon + 1)...]) else {
+            return nil
+        }
+        var host = bytes[..<colon]
+        let isBracketed = host.first == UInt8(ascii: "[") && host.last == UInt8(ascii: "]") && host.count >= 2
+        if isBracketed { host = host.dropFirst().dropLast() }
+        // Brackets belong to IPv6 alone (RFC 3986 section 3.2.2), and there they must be.
+        guard host.contains(UInt8(ascii: ":")) == isBracketed, let address = IPAddress.parse(host) else { return nil }
+        return SocketAddress(address, port)
+    }
+
+    private static func parsePort(_ digits: IPAddress.Bytes) -> UInt16? {
+        guard (1...5).contains(digits.count), digits.first != UInt8(ascii: "0") else { return nil }
+        var port: UInt32 = 0
+        for byte in digits {
+            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
+            port = port * 10 + UInt32(byte - UInt8(ascii: "0"))
+        }
+        return UInt16(exactly: port)
+    }
+}
+
+extension UnsafeMutableBufferPointer<UInt8> {
+    fileprivate func put(_ digit: UInt8, _ count: inout Int) {
+        self[count] = UInt8(ascii: "0") + digit
+        count += 1
+    }
 }
