@@ -104,6 +104,15 @@ let package = Package(
             path: "Tests/InterceptionFixture",
             swiftSettings: strict),
 
+        // What tools/guards counts instructions, allocations and system calls of
+        .target(name: "CRelayGuard", dependencies: ["CMeshABI"], path: "Tests/RelayGuard/Shared"),
+        .executableTarget(
+            name: "relay-guard",
+            dependencies: [
+                "CRelayGuard", "DataPlane", "OpenSSLTLS", "MeshModel", "ProxyControl", "LinuxIO", "CLinux", "CMeshABI",
+            ],
+            path: "Tests/RelayGuard/Harness", swiftSettings: strict),
+
         // Tests
         tests("MeshModelTests", ["MeshModel", "CMeshABI"]),
         tests("MeshPolicyTests", ["MeshPolicy", "MeshModel", "CMeshABI"]),

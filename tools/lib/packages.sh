@@ -6,6 +6,8 @@
 declare -A PACKAGES_FOR=(
     [build]="bpftool gcc libc6-dev libbpf-dev libssl-dev libnghttp2-dev libyaml-dev libseccomp-dev zlib1g-dev libelf-dev pkg-config jq"
     [check]="shellcheck clang-format jq"
+    [guards]="valgrind binutils"
+    [bench]="gcc libssl-dev haproxy python3 python3-venv wrk bpftool"
     [lab]="iproute2 procps util-linux openssl curl wrk nginx-light dnsmasq-base"
     [demo]="iproute2 openssl curl tcpdump prometheus python3 python3-h2 bpftool"
     [e2e]="redis-server redis-tools postgresql postgresql-client iperf3 nghttp2-client nghttp2-server ethtool tcpdump prometheus
