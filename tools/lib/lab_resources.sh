@@ -26,6 +26,7 @@ readiness:
 proxy:
   user: nobody
 YAML
+    [ -z "${LAB_LOOPS:-}" ] || printf '  loops: %s\n' "$LAB_LOOPS" >>"$directory/meshd.yaml"
 }
 
 lab_resources_write() {

@@ -1,31 +1,60 @@
 # shellcheck shell=bash
 # What the mesh weighs: resident memory without a connection, and per idle connection at a given number of them.
 
-BENCH_IDLE_PORT=7007
-
-bench_idle() {
-    local count=$1 before after kernel_before kernel_after held
+# Culvert holds its idle connections before anything else has grown its memory. Envoy does so last: it is to be fresh in
+# all other rows.
+bench_idle_first() {
+    local envoy=-
     lab_mesh_settled
-    before=$(bench_resident_kib)
-    kernel_before=$(bench_kernel_kib)
-    bench_row rss_idle MiB - "$(bench_resident_kib proxy | bench_mib)" -
-    bench_row rss_idle_all MiB - "$(bench_mib <<<"$before")" -
+    [ "$BENCH_ENVOY" = no ] || envoy=$(bench_envoy_kib | bench_mib)
+    bench_row rss_idle MiB - "$(bench_resident_kib proxy | bench_mib)" "$envoy"
+    bench_row rss_idle_all MiB - "$(bench_resident_kib | bench_mib)" "$envoy"
     bench_idle_by_process
     lab_start idle-server b w2 python3 "$ROOT/tools/lib/bench/idle_connections.py" serve "$BENCH_IDLE_PORT"
-    lab_start idle-client a w1 python3 "$ROOT/tools/lib/bench/idle_connections.py" hold idle "$BENCH_IDLE_PORT" "$count" \
-        "$LAB_STATE/idle-held"
-    wait_for 180 test -s "$LAB_STATE/idle-held" || die "the idle connections were not reached: $(tail -n 1 "$LAB_STATE/log/idle-client.log")"
+    bench_idle_path culvert bench_resident_kib "$1"
+    BENCH_IDLE_CULVERT=$per_connection
+    bench_idle_by_process
+}
+
+bench_idle_last() {
+    per_connection=-
+    [ "$BENCH_ENVOY" = no ] || bench_idle_path envoy bench_envoy_kib "$1"
+    bench_row idle_kib KiB - "$BENCH_IDLE_CULVERT" "$per_connection"
+    process_end idle-server
+}
+
+# bench_idle_path PATH RESIDENT COUNT: sets per_connection, KiB that the command RESIDENT shows for each of COUNT idle ones.
+bench_idle_path() {
+    local path=$1 before after kernel_before kernel_after held workload=none
+    [ "$path" != culvert ] || workload=w1
+    before=$("$2")
+    kernel_before=$(bench_kernel_kib)
+    rm -f "$LAB_STATE/idle-held"
+    lab_start "idle-$path" a "$workload" python3 "$ROOT/tools/lib/bench/idle_connections.py" hold \
+        "$(bench_host "$path" 21)" "$(bench_port "$path" "$BENCH_IDLE_PORT")" "$3" "$LAB_STATE/idle-held"
+    wait_for 240 test -s "$LAB_STATE/idle-held" ||
+        die "the idle connections were not reached: $(tail -n 1 "$LAB_STATE/log/idle-$path.log")"
     held=$(cat "$LAB_STATE/idle-held")
     sleep 10 # buffers of the set-up are given back
-    after=$(bench_resident_kib)
+    after=$("$2")
     kernel_after=$(bench_kernel_kib)
-    bench_row idle_kib KiB - "$(awk -v a="$after" -v b="$before" -v n="$held" 'BEGIN { printf "%.2f", (a - b) / n }')" -
-    printf 'idle: %d connections held; both nodes together %d KiB before, %d KiB after\n' "$held" "$before" "$after"
-    printf 'kernel: TCP sockets and socket inodes %+.2f KiB a connection (all legs, both nodes); BPF maps %d KiB a node\n' \
-        "$(awk -v a="$kernel_after" -v b="$kernel_before" -v n="$held" 'BEGIN { print (a - b) / n }')" "$(bench_maps_kib)"
-    bench_idle_by_process
-    process_end idle-client
-    process_end idle-server
+    per_connection=$(awk -v a="$after" -v b="$before" -v n="$held" 'BEGIN { printf "%.2f", (a - b) / n }')
+    printf 'idle, %s: %d connections held; both nodes together %d KiB before, %d KiB after; in the kernel %+.2f KiB each\n' \
+        "$path" "$held" "$before" "$after" \
+        "$(awk -v a="$kernel_after" -v b="$kernel_before" -v n="$held" 'BEGIN { print (a - b) / n }')"
+    process_end "idle-$path"
+    sleep 2
+}
+
+bench_envoy_kib() {
+    local node pid kib total=0
+    for node in $LAB_NODES; do
+        while read -r pid; do
+            kib=$(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status")
+            total=$((total + kib))
+        done <"$(lab_cgroup_root)/envoy-$node/cgroup.procs"
+    done
+    echo "$total"
 }
 
 # The mesh of both nodes has answered once and is at rest.
