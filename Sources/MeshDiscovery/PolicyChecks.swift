@@ -24,6 +24,7 @@ struct PolicyChecks {
     private let names: MeshNames
     var diagnostics: Diagnostics
     private let workloads: [WorkloadResource]
+    private let byLabel: WorkloadsByLabel
     private let namespaces: Set<String>
     private let accounts: Set<ServiceAccountName>
 
@@ -32,6 +33,7 @@ struct PolicyChecks {
         self.names = names
         self.diagnostics = diagnostics
         workloads = declared.workloads.map(\.resource)
+        byLabel = WorkloadsByLabel(workloads)
         namespaces = Set(workloads.map(\.namespace))
         accounts = Set(workloads.map { ServiceAccountName(namespace: $0.namespace, name: $0.serviceAccount) })
     }
@@ -119,7 +121,7 @@ struct PolicyChecks {
         of kind: String, _ policy: Declared<Policy>
     ) -> [WorkloadResource] {
         let resource = policy.resource
-        let selected = workloads.filter { resource.selects($0, rootNamespace: names.rootNamespace) }
+        let selected = selected(by: resource)
         if selected.isEmpty {
             let isMesh = resource.namespace == names.rootNamespace
             let place = isMesh ? "any namespace" : "namespace `\(resource.namespace)`"
@@ -132,6 +134,15 @@ struct PolicyChecks {
                         ? "" : Suggestion.clause(for: resource.namespace, among: namespaces.sorted())))
         }
         return selected
+    }
+
+    /// Without a look at every workload where labels and the namespace say enough: policies are many.
+    private func selected(by policy: some PolicyResource) -> [WorkloadResource] {
+        let isByLabels = policy.namespace != names.rootNamespace && !policy.selector.isEmpty
+        let candidates =
+            isByLabels
+            ? byLabel.candidates(namespace: policy.namespace, labels: policy.selector).map { workloads[$0] } : workloads
+        return candidates.filter { policy.selects($0, rootNamespace: names.rootNamespace) }
     }
 
     private mutating func check(

@@ -1,4 +1,4 @@
-/// Finds the workloads that a service selects without looking at all of them.
+/// Finds the workloads that a service or a policy selects without looking at all of them.
 package struct WorkloadsByLabel: Sendable {
     private struct Key: Hashable {
         var namespace: String
@@ -21,10 +21,13 @@ package struct WorkloadsByLabel: Sendable {
 
     /// Indices into the workloads, ascending.
     package func selected(by service: ServiceResource) -> [Int] {
-        let lists = service.selector.map {
-            indices[Key(namespace: service.namespace, label: $0.key, value: $0.value)] ?? []
-        }
-        guard let shortest = lists.min(by: { $0.count < $1.count }) else { return [] }
-        return shortest.filter { service.selects(workloads[$0]) }
+        candidates(namespace: service.namespace, labels: service.selector).filter { service.selects(workloads[$0]) }
+    }
+
+    /// The fewest that one of `labels` leaves: all that have every one of them are among these. Ascending; none without
+    /// labels.
+    package func candidates(namespace: String, labels: [String: String]) -> [Int] {
+        let lists = labels.map { indices[Key(namespace: namespace, label: $0.key, value: $0.value)] ?? [] }
+        return lists.min { $0.count < $1.count } ?? []
     }
 }
