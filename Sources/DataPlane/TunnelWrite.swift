@@ -220,8 +220,7 @@ extension UnsafeMutablePointer<Tunnel> {
 
     /// The tunnel has been idle for a while: the TLS library's buffers go back.
     func releaseBuffers() {
-        guard pointee.buffersUsedAt != 0 else { return }
-        pointee.tls?.releaseBuffers()
+        guard pointee.buffersUsedAt != 0, pointee.tls?.releaseBuffers() ?? true else { return }
         pointee.buffersUsedAt = 0
         settleCharge()
     }

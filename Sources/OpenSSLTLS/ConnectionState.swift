@@ -22,6 +22,9 @@ struct ConnectionState: ~Copyable {
     var output: CiphertextQueue
     /// The last read from the socket took all that there was: the next one would find nothing.
     var isDrained = false
+    /// Of the record that is being handed on: bytes of its header that were, and of its body that were not.
+    private var headerBytesTaken = 0
+    private var bodyBytesLeft = 0
     /// The owner tells of every change of the socket; once there is an end or an error to read, no further one comes.
     var isTold = false
     var isEndNear = false
@@ -55,6 +58,7 @@ struct ConnectionState: ~Copyable {
 
     /// AES-GCM keys are good for 2^24.5 full records (RFC 8446 section 5.5).
     static let recordsPerKeyMax = 1 << 24
+    private static let recordHeaderSize = 5
     /// Of one read from the socket, however little room the reader has.
     static let receiveMin = 16_384
 
@@ -84,6 +88,20 @@ struct ConnectionState: ~Copyable {
         case nothing
         /// `transport` says how.
         case end
+    }
+
+    /// Nothing of a record was handed on whose rest is missing.
+    var isBetweenRecords: Bool { headerBytesTaken == 0 && bodyBytesLeft == 0 }
+
+    /// The library asks for a record's header, then for its body, and for what is missing of either.
+    mutating func noteTaken(_ taken: Int, of wanted: Int) {
+        guard headerBytesTaken == Self.recordHeaderSize else {
+            headerBytesTaken += taken
+            return
+        }
+        if bodyBytesLeft == 0 { bodyBytesLeft = wanted }
+        bodyBytesLeft -= taken
+        if bodyBytesLeft == 0 { headerBytesTaken = 0 }
     }
 
     /// A record begins with its content type, 20 to 24, and 3 (RFC 8446 section 5.1); the first one may be an alert.
@@ -176,6 +194,7 @@ private func connectionBIORead(
     if state.pointee.isFlooded || state.pointee.isPlaintext { return 0 }
     let taken = state.pointee.input.read(into: buffer, count)
     if state.pointee.input.count == 0 { state.pointee.buffers.pointee.doneReceiving(state) }
+    state.pointee.noteTaken(taken, of: count)
     guard taken > 0 else {
         // At the end of the socket it is an error, else more is to be received.
         if state.pointee.transport == .open { copenssl_bio_retry_read(bio) }

@@ -158,8 +158,11 @@ package struct TLSConnection: ~Copyable {
         if isEnd { state.pointee.isEndNear = true }
     }
 
-    /// Gives back the library's own buffers, some 32 KiB, which it takes again when there is something to move.
-    package mutating func releaseBuffers() { _ = SSL_free_buffers(ssl) }
+    /// Gives back the library's own buffers, some 32 KiB, which it takes again when there is something to move. False while
+    /// a record is half there: before 3.0.14 the library would free what it goes on to read (CVE-2024-4741).
+    package mutating func releaseBuffers() -> Bool {
+        state.pointee.isDone && state.pointee.isBetweenRecords && SSL_free_buffers(ssl) == 1
+    }
 
     /// Encrypts all of `bytes` into `pending`; the owner bounds how much that becomes. Nil if that worked.
     package mutating func write(_ bytes: UnsafeRawBufferPointer) -> TLSFailure? {
