@@ -112,6 +112,8 @@ let package = Package(
                 "CRelayGuard", "DataPlane", "OpenSSLTLS", "MeshModel", "ProxyControl", "LinuxIO", "CLinux", "CMeshABI",
             ],
             path: "Tests/RelayGuard/Harness", swiftSettings: strict),
+        // Tries system calls behind the proxy's filter, for DataPlaneTests
+        .executableTarget(name: "confinement-fixture", dependencies: ["CLinux"], path: "Tests/ConfinementFixture"),
 
         // Tests
         tests("MeshModelTests", ["MeshModel", "CMeshABI"]),
@@ -123,7 +125,10 @@ let package = Package(
         tests("HBONETests", ["HBONE", "HTTP2Framing", "MeshModel", "CMeshABI"]),
         .target(
             name: "FuzzTargets",
-            dependencies: ["HBONE", "HTTP2Framing", "ProxyControl", "DNSMessages", "MeshModel", "CMeshABI"],
+            dependencies: [
+                "HBONE", "HTTP2Framing", "ProxyControl", "DNSMessages", "MeshConfig", "MeshModel", "CMeshABI",
+                "OpenSSLTLS", "MeshIdentity", "Telemetry", "AdminAPI", "TerminalUI", "LinuxIO",
+            ],
             path: "Tests/Fuzzing/Targets", swiftSettings: strict),
         .testTarget(
             name: "FuzzCorpusTests", dependencies: ["FuzzTargets"], path: "Tests/Fuzzing/CorpusTests",

@@ -11,10 +11,13 @@ enum Hardening {
         raiseDescriptorLimit()
     }
 
-    /// Once the loops run: only the system calls that serving needs.
-    static func confine() {
+    /// Once the loops run, before they have a listener: only the system calls that serving needs. A process that can't
+    /// be confined ends here: it would hold keys and parse what strangers send with nothing between it and the node.
+    static func confineOrEnd() {
         let code = clinux_confine_proxy()
-        if code != 0 { StandardError.write("proxy: no seccomp filter: \(String(cString: strerror(code)))") }
+        guard code != 0 else { return }
+        StandardError.write("proxy: ends, it can't be confined (seccomp): \(String(cString: strerror(code)))")
+        _exit(1)
     }
 
     // MARK: private

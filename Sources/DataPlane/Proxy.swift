@@ -26,7 +26,7 @@ package final class Proxy {
             reactor: reactor, link: ControlLink(path: controlPath, reactor: reactor), kernel: kernel,
             started: {
                 guard isConfined else { return }
-                Hardening.confine()
+                Hardening.confineOrEnd()
                 OwnProcess.forgetStartUpCode()
             },
             ended: { reactor.stop() })
