@@ -159,6 +159,8 @@ final class ControlLink {
                 case .nothing: return
                 case .closed: return disconnect()
                 case .message(let count, let descriptors):
+                    // It may have held a key, which the message has a copy of.
+                    defer { SecretBytes.cleanse(UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])) }
                     let message = try SupervisorMessage(
                         decoding: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
                     callbacks?.received(message, descriptors)

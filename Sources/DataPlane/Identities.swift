@@ -32,7 +32,7 @@ final class IdentitySet: Sendable {
 struct IdentityBuilder {
     private struct Held {
         var chain: [UInt8]
-        var key: SecretBytes
+        var key: PrivateKey
         var identity: TLSIdentity?
     }
 
@@ -42,15 +42,15 @@ struct IdentityBuilder {
     var principals: [String] { held.keys.sorted() }
 
     mutating func add(_ certificate: WorkloadCertificate) throws(TLSSetupError) {
-        var key = certificate.key
-        let secret = SecretBytes(taking: &key)
+        // Its text is not kept: from here on the key is in OpenSSL's hands alone.
+        let key = try PrivateKey(pem: certificate.key)
         // Checked before it takes the place of one that works.
         var identity: TLSIdentity?
         if let trust {
             identity = try TLSIdentity(
-                principal: certificate.principal, chain: certificate.chain, key: secret, trust: trust)
+                principal: certificate.principal, chain: certificate.chain, key: key, trust: trust)
         }
-        held[certificate.principal] = Held(chain: certificate.chain, key: secret, identity: identity)
+        held[certificate.principal] = Held(chain: certificate.chain, key: key, identity: identity)
     }
 
     mutating func retire(_ principal: String) { held[principal] = nil }

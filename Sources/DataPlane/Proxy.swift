@@ -51,6 +51,7 @@ package final class Proxy {
     package static func run(controlPath: String) -> Int32 {
         Hardening.prepare()
         do {
+            try TLSLibrary.cleanseKeys()
             // Everything that the library would load later: nothing can be opened then.
             try TLSLibrary.prepare()
             try Proxy(controlPath: controlPath).run()

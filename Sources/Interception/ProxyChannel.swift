@@ -1,5 +1,6 @@
 import Glibc
 package import LinuxIO
+import MeshModel
 package import ProxyControl
 
 /// One connection to a proxy: messages with descriptors, both ways, on meshd's reactor. What the proxy sends is
@@ -30,9 +31,7 @@ package final class ProxyChannel {
         private(set) var bytes: [UInt8]
         let descriptors: DescriptorBatch
 
-        deinit {
-            bytes.withUnsafeMutableBytes { if let base = $0.baseAddress { explicit_bzero(base, $0.count) } }
-        }
+        deinit { SecretBytes.cleanse(&bytes) }
 
         init(bytes: [UInt8], descriptors: consuming DescriptorBatch) {
             self.bytes = bytes

@@ -1,3 +1,4 @@
+package import MeshModel
 package import OpenSSLTLS
 
 /// What `/metrics` and `meshctl certs` show of a certificate.
@@ -54,8 +55,7 @@ package struct StoredIdentity: Sendable {
     package var principal: String { facts.principal }
 
     func isSame(_ other: StoredIdentity) -> Bool {
-        guard chain == other.chain, key.count == other.key.count else { return false }
-        return key.withBytes { mine in other.key.withBytes { mine.elementsEqual($0) } }
+        chain == other.chain && key == other.key
     }
 }
 

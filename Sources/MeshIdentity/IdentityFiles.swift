@@ -1,5 +1,6 @@
 import Glibc
 import LinuxIO
+import MeshModel
 import OpenSSLTLS
 
 /// A certificate, key or directory that can't be used: which file, and why.

@@ -1,4 +1,5 @@
 import COpenSSL
+package import MeshModel
 
 /// A private key in OpenSSL's hands, which overwrites it at the end.
 package final class PrivateKey: @unchecked Sendable {
@@ -15,7 +16,9 @@ package final class PrivateKey: @unchecked Sendable {
 
     /// The first private key of a PEM text: PKCS#8 or the older forms, P-256 or RSA. Encrypted ones are refused.
     package init(pem: SecretBytes) throws(TLSSetupError) {
-        let key = pem.withBytes { copenssl_read_private_key($0.baseAddress, $0.count) }
+        let key = TLSLibrary.cleansing {
+            pem.withBytes { copenssl_read_private_key($0.baseAddress, $0.count) }
+        }
         guard let key else { throw .last("no private key in it (PEM, not encrypted)") }
         handle = key
         guard EVP_PKEY_is_a(key, "EC") == 1 || EVP_PKEY_is_a(key, "RSA") == 1 else {

@@ -1,5 +1,5 @@
 import COpenSSL
-import MeshModel
+package import MeshModel
 
 /// A workload's certificate with its key and the authorities that its peers are checked against: what one end of a
 /// tunnel needs to be. Made once for each certificate, shared by all threads and by all connections that begin while it
@@ -15,15 +15,21 @@ package final class TLSIdentity: @unchecked Sendable {
     let context: OpaquePointer
 
     /// `chain`: PEM, the leaf first. `key`: PEM. The leaf must be `principal`'s, and the key the leaf's.
-    package init(
+    package convenience init(
         principal: String, chain: [UInt8], key: SecretBytes, trust: TLSTrust
+    ) throws(TLSSetupError) {
+        try self.init(principal: principal, chain: chain, key: PrivateKey(pem: key), trust: trust)
+    }
+
+    /// With a key that was read before.
+    package init(
+        principal: String, chain: [UInt8], key privateKey: PrivateKey, trust: TLSTrust
     ) throws(TLSSetupError) {
         let certificates = try Certificate.all(pem: chain)
         let leaf = certificates[0]
         guard leaf.principal?.uri == principal else {
             throw TLSSetupError("the certificate is for \(leaf.uri ?? "no SPIFFE ID"), not for \(principal)")
         }
-        let privateKey = try PrivateKey(pem: key)
         guard privateKey.matches(leaf) else { throw TLSSetupError("the key is not the certificate's") }
         self.principal = principal
         serverName = TLSLibrary.serverName(forPrincipal: principal)
@@ -31,7 +37,7 @@ package final class TLSIdentity: @unchecked Sendable {
         notAfter = leaf.notAfter
         context = try TLSContext.make(trust: trust)
         guard SSL_CTX_use_certificate(context, leaf.handle) == 1,
-            SSL_CTX_use_PrivateKey(context, privateKey.handle) == 1
+            TLSLibrary.cleansing({ SSL_CTX_use_PrivateKey(context, privateKey.handle) }) == 1
         else { throw .last("cannot use the certificate") }
         for issuer in certificates.dropFirst() where copenssl_add_chain_certificate(context, issuer.handle) != 1 {
             throw .last("cannot use the certificate chain")

@@ -21,6 +21,21 @@ package enum TLSLibrary {
         try rehearse()
     }
 
+    /// Makes the library overwrite what it frees while it handles a key: reading a PEM text leaves its lines and the
+    /// decoded key in freed memory otherwise. Before the first use of the library in the process.
+    package static func cleanseKeys() throws(TLSSetupError) {
+        guard isCleansing else { throw TLSSetupError("OpenSSL was used before it could be told to cleanse keys") }
+    }
+
+    private static let isCleansing: Bool =
+        CRYPTO_set_mem_functions(clinux_secret_malloc, clinux_secret_realloc, clinux_secret_free) == 1
+
+    static func cleansing<Result>(_ body: () -> Result) -> Result {
+        clinux_cleanse_freed(1)
+        defer { clinux_cleanse_freed(0) }
+        return body()
+    }
+
     /// The library's version as `meshctl version` shows it.
     package static var version: String { String(cString: OpenSSL_version(OPENSSL_VERSION)) }
 

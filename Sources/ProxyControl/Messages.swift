@@ -83,9 +83,9 @@ package struct ProxySettings: Equatable, Sendable {
 package struct WorkloadCertificate: Equatable, Sendable {
     package var principal: String
     package var chain: [UInt8]
-    package var key: [UInt8]
+    package var key: SecretBytes
 
-    package init(principal: String, chain: [UInt8], key: [UInt8]) {
+    package init(principal: String, chain: [UInt8], key: SecretBytes) {
         self.principal = principal
         self.chain = chain
         self.key = key

@@ -7,7 +7,7 @@ extension SupervisorMessage {
     }
 
     /// The message's bytes; its descriptors travel beside them. At most `ControlLimits.bodyBytesMax` as long as a
-    /// certificate chain or trust bundle is.
+    /// certificate chain or trust bundle is. Those of a certificate hold its key: who sends them cleanses them.
     package func encode() -> [UInt8] {
         var writer = WireWriter(kind: kind.rawValue)
         switch self {
@@ -18,7 +18,7 @@ extension SupervisorMessage {
         case .certificate(let certificate):
             writer.text(certificate.principal)
             writer.blob(certificate.chain)
-            writer.blob(certificate.key)
+            writer.secret(certificate.key)
         case .retireCertificate(let principal): writer.text(principal)
         case .trust(let trustDomain, let bundle):
             writer.text(trustDomain)
@@ -47,7 +47,7 @@ extension SupervisorMessage {
         case .certificate:
             let principal = try body.text("principal")
             let chain = try body.blob("chain")
-            self = .certificate(WorkloadCertificate(principal: principal, chain: chain, key: try body.blob("key")))
+            self = .certificate(WorkloadCertificate(principal: principal, chain: chain, key: try body.secret("key")))
         case .retireCertificate: self = .retireCertificate(principal: try body.text("principal"))
         case .trust:
             let trustDomain = try body.text("trust domain")

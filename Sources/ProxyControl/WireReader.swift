@@ -1,3 +1,5 @@
+import MeshModel
+
 /// Takes fields off a message that may come from a less trusted process: every length is checked against what is left
 /// before it is used, and nothing is reserved on the word of a count.
 struct WireReader {
@@ -37,6 +39,11 @@ struct WireReader {
     mutating func blob(_ field: ControlError.StaticText) throws(ControlError) -> [UInt8] {
         let count = Int(try number(field, as: UInt32.self))
         return Array(try take(count, field))
+    }
+
+    mutating func secret(_ field: ControlError.StaticText) throws(ControlError) -> SecretBytes {
+        let count = Int(try number(field, as: UInt32.self))
+        return SecretBytes(copying: try take(count, field))
     }
 
     mutating func list<Element>(

@@ -1,3 +1,5 @@
+import MeshModel
+
 /// Appends fields in the control protocol's binary form: little-endian numbers, texts with a 16-bit length, blobs
 /// with a 32-bit length, records with a 16-bit length so that a later version can append fields to them.
 struct WireWriter {
@@ -32,6 +34,13 @@ struct WireWriter {
     mutating func blob(_ value: [UInt8]) {
         number(UInt32(value.count))
         bytes.append(contentsOf: value)
+    }
+
+    /// The last field of its message: growing further would leave a copy of it behind.
+    mutating func secret(_ value: SecretBytes) {
+        number(UInt32(value.count))
+        bytes.reserveCapacity(bytes.count + value.count)
+        value.withBytes { bytes.append(contentsOf: $0) }
     }
 
     /// A record whose length stands before it.

@@ -6,6 +6,7 @@ import LinuxIO
 import MeshConfig
 import MeshDiscovery
 import MeshModel
+import OpenSSLTLS
 import ProxyControl
 
 /// The node daemon: one reactor thread, on which every feature does its work. This type wires them to each other, and
@@ -31,6 +32,7 @@ final class Daemon {
             // Blocked before anything else runs, so that none is lost.
             let signals = try SignalDescriptor([SIGTERM, SIGINT, SIGHUP])
             try OwnProcess.becomeUndumpable()
+            try TLSLibrary.cleanseKeys()
             let daemon = try Daemon(file, signals: signals)
             try daemon.start()
             try daemon.reactor.run()

@@ -91,8 +91,7 @@ final class IdentityFeed {
 
     private func certificateMessage(_ principal: String) -> SupervisorMessage? {
         guard let identity = store.identities[principal] else { return nil }
-        let key = identity.key.withBytes { Array($0) }
-        return .certificate(WorkloadCertificate(principal: principal, chain: identity.chain, key: key))
+        return .certificate(WorkloadCertificate(principal: principal, chain: identity.chain, key: identity.key))
     }
 
     private func take(_ events: [CertificateEvent]) {

@@ -26,9 +26,8 @@ struct HostileChannel: ~Copyable {
         try socket.connect(target)
         Socket.setNonBlocking(socket.descriptor)
         let certificate = try mesh.authority.certificate(mesh.principal(client))
-        var key = certificate.key
         let identity = try TLSIdentity(
-            principal: certificate.principal, chain: certificate.chain, key: SecretBytes(taking: &key),
+            principal: certificate.principal, chain: certificate.chain, key: certificate.key,
             trust: TLSTrust(trustDomain: TestMesh.trustDomain, bundle: mesh.trustBundle))
         tls = try TLSConnection(
             client: identity, expecting: mesh.principal(server), descriptor: socket.descriptor)

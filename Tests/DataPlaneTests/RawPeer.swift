@@ -33,9 +33,8 @@ final class RawPeer {
         try socket.bind(SocketAddress(source, 0))
         try socket.connect(target)
         Socket.setNonBlocking(socket.descriptor)
-        var key = certificate.key
         let identity = try TLSIdentity(
-            principal: certificate.principal, chain: certificate.chain, key: SecretBytes(taking: &key),
+            principal: certificate.principal, chain: certificate.chain, key: certificate.key,
             trust: TLSTrust(trustDomain: TestMesh.trustDomain, bundle: bundle))
         tls = try TLSConnection(client: identity, expecting: server, descriptor: socket.descriptor)
         guard let encoder = HeaderEncoder() else { throw Ended() }

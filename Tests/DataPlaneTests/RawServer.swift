@@ -17,9 +17,8 @@ final class RawServer {
         let trust = try TLSTrust(trustDomain: TestMesh.trustDomain, bundle: mesh.trustBundle)
         context = try TLSServerContext(
             identities: mesh.certificates(of: "b").map { certificate in
-                var key = certificate.key
                 return try TLSIdentity(
-                    principal: certificate.principal, chain: certificate.chain, key: SecretBytes(taking: &key),
+                    principal: certificate.principal, chain: certificate.chain, key: certificate.key,
                     trust: trust)
             })
         listener = TestSocket(isIPv6: address?.isIPv4 == false)
@@ -92,6 +91,14 @@ final class RawServerTunnel {
 
     func goAway(_ lastStreamID: UInt32) throws {
         try send(HostileFrame.frame(7, HostileFrame.word(lastStreamID) + HostileFrame.word(0)))
+    }
+
+    /// The error code of the next GOAWAY.
+    func awaitGoAway() throws -> UInt32 {
+        while true {
+            guard let frame = try nextFrame(), frame.type == 7, frame.payload.count >= 8 else { continue }
+            return frame.payload[4..<8].reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+        }
     }
 
     // MARK: private

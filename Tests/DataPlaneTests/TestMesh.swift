@@ -68,6 +68,9 @@ final class TestMesh: @unchecked Sendable {
 
     /// A workload more, which gives all others new numbers in the next snapshot.
     var isRenumbered = false
+    /// A service that selects nobody.
+    var hasEmptyService = false
+    static let emptyServiceAddress = IPAddress(ipv4: 0x0a60_0009)
 
     var policies: [AuthorizationPolicyResource] = []
 
@@ -111,6 +114,12 @@ final class TestMesh: @unchecked Sendable {
                 ServiceResource(
                     name: "web", namespace: "shop", ports: [.init(80, targetPort: targetPort)],
                     selector: ["app": "server"]))
+        }
+        if hasEmptyService {
+            resources.services.append(
+                ServiceResource(
+                    name: "empty", namespace: "shop", virtualAddresses: [Self.emptyServiceAddress],
+                    ports: [.init(80, targetPort: 80)], selector: ["app": "nobody"]))
         }
         for (name, home) in Self.workloads.sorted(by: { $0.key < $1.key }) {
             resources.workloads.append(
@@ -162,7 +171,7 @@ final class TestAuthority: Sendable {
             CertificateRequest(subject: .workload(principal), notBefore: Self.now - 3_600, notAfter: Self.now + 3_600),
             key: leafKey, by: certificate, key)
         return WorkloadCertificate(
-            principal: uri, chain: try leaf.pem(), key: try leafKey.pem().withBytes { Array($0) })
+            principal: uri, chain: try leaf.pem(), key: try leafKey.pem())
     }
 
     private static var now: Int64 { Int64(time(nil)) }

@@ -105,7 +105,7 @@ private final class Stage {
         let channel = try #require(stage.supervisor?.channel)
         // More than the socket takes at once: the rest waits in the queue.
         let certificate = WorkloadCertificate(
-            principal: "p", chain: Array(repeating: 1, count: 100_000), key: [1])
+            principal: "p", chain: Array(repeating: 1, count: 100_000), key: SecretBytes(copying: [1]))
         for _ in 0..<20 { #expect(channel.send(.certificate(certificate))) }
         let memory = try SealedMemory(name: "snapshot", bytes: [1, 2, 3])
         #expect(channel.send(.snapshot(version: 1, length: 3), DescriptorBatch(try memory.descriptor.duplicate())))

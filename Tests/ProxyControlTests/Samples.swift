@@ -20,7 +20,7 @@ enum Samples {
     static let supervisor: [SupervisorMessage] = [
         .welcome(settings),
         .snapshot(version: 1 << 40, length: 99),
-        .certificate(WorkloadCertificate(principal: principal, chain: [1, 2, 3], key: [4, 5])),
+        .certificate(WorkloadCertificate(principal: principal, chain: [1, 2, 3], key: SecretBytes(copying: [4, 5]))),
         .retireCertificate(principal: principal),
         .trust(trustDomain: "culvert.example", bundle: Array(repeating: 7, count: 300)),
         .listener(listener),

@@ -1,25 +1,22 @@
-import COpenSSL
+import Glibc
 
 /// Bytes that are overwritten when their last holder lets go: private keys between file, memory and socket.
 package final class SecretBytes: @unchecked Sendable {
     private let storage: UnsafeMutableRawBufferPointer
 
-    private init(count: Int) { storage = .allocate(byteCount: count, alignment: 1) }
-
-    package convenience init(copying bytes: UnsafeRawBufferPointer) {
-        self.init(count: bytes.count)
-        storage.copyMemory(from: bytes)
+    package init(copying bytes: some Collection<UInt8>) {
+        storage = .allocate(byteCount: bytes.count, alignment: 1)
+        storage.copyBytes(from: bytes)
     }
 
     /// Takes the content over: `bytes`, and every copy of the array that still shares its storage, is overwritten.
     package convenience init(taking bytes: inout [UInt8]) {
-        self.init(count: bytes.count)
-        bytes.withUnsafeBytes { storage.copyMemory(from: $0) }
+        self.init(copying: bytes)
         SecretBytes.cleanse(&bytes)
     }
 
     deinit {
-        if let base = storage.baseAddress { copenssl_cleanse(base, storage.count) }
+        SecretBytes.cleanse(storage)
         storage.deallocate()
     }
 
@@ -32,16 +29,25 @@ package final class SecretBytes: @unchecked Sendable {
     }
 
     /// Overwrites an array that held a secret, and empties it. The storage itself is overwritten, so that copies of
-    /// the array (of a message that was sent, of a decoded one) hold zeros too: nobody may need them any more.
+    /// the array (of a message that was sent) hold zeros too: nobody may need them any more.
     package static func cleanse(_ bytes: inout [UInt8]) {
-        bytes.withUnsafeBytes { shared in
-            if let base = shared.baseAddress { copenssl_cleanse(UnsafeMutableRawPointer(mutating: base), shared.count) }
-        }
+        bytes.withUnsafeBytes { cleanse(UnsafeMutableRawBufferPointer(mutating: $0)) }
         bytes = []
     }
 
-    /// Overwrites memory of the caller's.
+    /// Overwrites memory of the caller's; no optimizer drops it.
     package static func cleanse(_ memory: UnsafeMutableRawBufferPointer) {
-        if let base = memory.baseAddress { copenssl_cleanse(base, memory.count) }
+        if let base = memory.baseAddress { explicit_bzero(base, memory.count) }
     }
+}
+
+extension SecretBytes: Equatable {
+    package static func == (left: SecretBytes, right: SecretBytes) -> Bool {
+        left.withBytes { left in right.withBytes { left.elementsEqual($0) } }
+    }
+}
+
+extension SecretBytes: CustomStringConvertible {
+    /// Never the content: a message that holds a key may be printed.
+    package var description: String { "\(count) secret bytes" }
 }
