@@ -85,7 +85,7 @@ extension UnsafeMutablePointer<LoopState> {
             if tunnel.pointee.flags.contains(.pingSent), now >= tunnel.pointee.pingAt + settings.pingTimeout,
                 now >= tunnel.pointee.receivedAt + settings.pingTimeout
             {
-                tunnel.end(.MESH_REASON_PING_TIMEOUT)
+                tunnel.endCounted(.MESH_REASON_PING_TIMEOUT)
                 continue
             }
             if now >= tunnel.pointee.receivedAt + settings.pingInterval, !tunnel.pointee.flags.contains(.pingSent) {
@@ -104,7 +104,7 @@ extension UnsafeMutablePointer<LoopState> {
                 continue
             }
             if tunnel.pointee.control.count > Tunnel.controlBytesMax {
-                tunnel.end(.MESH_REASON_SLOW_PEER)
+                tunnel.endCounted(.MESH_REASON_SLOW_PEER)
                 continue
             }
             if tunnel.pointee.buffersUsedAt + Self.sweepInterval <= now { tunnel.releaseBuffers() }

@@ -160,9 +160,13 @@ extension UnsafeMutablePointer<Tunnel> {
         }
         guard !isDead else { return }
         if !isClient { refusePeer(fault.reason, subject: "") }
-        // What a peer did is counted; that an empty tunnel ends for another reason is no refusal.
-        if pointee.phase == .open && pointee.table.count == 0 { pointee.loop.pointee.counters.count(fault.reason) }
-        end(fault.reason)
+        endCounted(fault.reason)
+    }
+
+    /// Ends for what the peer did or failed to do: that is counted, with streams in the tunnel or without.
+    func endCounted(_ reason: Reason) {
+        if pointee.phase == .open && pointee.table.count == 0 { pointee.loop.pointee.counters.count(reason) }
+        end(reason)
     }
 
     /// Closes the tunnel now. What is in it is reset with `reason`; without streams it is an orderly end.

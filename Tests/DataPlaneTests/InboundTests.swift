@@ -168,13 +168,15 @@ import Testing
 
     @Test func silentPeerIsPingedAndEnded() throws {
         defer { mesh.stop() }
-        _ = try mesh.start("b") {
+        let b = try mesh.start("b") {
             $0.pingIntervalMilliseconds = 300
             $0.pingTimeoutMilliseconds = 300
         }
         let peer = try peer()
         #expect(try peer.next(.ping) != nil)
         #expect(try peer.next(.goAway) == nil)
+        #expect(b.report().counters.reasons[UInt16(Reason.MESH_REASON_PING_TIMEOUT.rawValue)] == 1)
+        #expect(b.report().tunnels.isEmpty)
     }
 
     @Test func lostTunnelResetsTheApplication() throws {
