@@ -40,8 +40,6 @@ package struct AdminClient: Sendable {
     /// Asks meshd to go on as the installed binary; what it says when it begins.
     package func upgrade() throws(AdminClientError) -> [UInt8] { try ask("POST", "/v1/upgrade") }
 
-    // MARK: private
-
     private func ask(_ method: String, _ path: String) throws(AdminClientError) -> [UInt8] {
         let descriptor = try connected()
         let request = Array("\(method) \(path) HTTP/1.1\r\nHost: meshd\r\nConnection: close\r\n\r\n".utf8)
@@ -56,6 +54,36 @@ package struct AdminClient: Sendable {
         }
         return try body(of: answer)
     }
+
+    /// What an answer carries, its whole text given (RFC 9112), once its length and status are as they should be.
+    package func body(of answer: [UInt8]) throws(AdminClientError) -> [UInt8] {
+        let separator = Array("\r\n\r\n".utf8)
+        var end: Int?
+        for index in answer.indices.dropLast(3) where answer[index..<index + 4].elementsEqual(separator) {
+            end = index
+            break
+        }
+        guard let end else { throw .interrupted(socket: socket, cause: "it has no header") }
+        let lines = String(decoding: answer[..<end], as: UTF8.self).split(separator: "\r\n")
+        let words = lines.first?.split(separator: " ") ?? []
+        guard words.count >= 2, let status = Int(words[1]) else {
+            throw .interrupted(socket: socket, cause: "it is not HTTP")
+        }
+        let body = Array(answer[(end + 4)...])
+        for line in lines.dropFirst() {
+            let field = line.split(separator: ":", maxSplits: 1)
+            guard field.count == 2, field[0].lowercased() == "content-length" else { continue }
+            guard Int(field[1].drop { $0 == " " }) == body.count else {
+                throw .interrupted(socket: socket, cause: "it is \(body.count) bytes, not\(field[1])")
+            }
+        }
+        guard status == 200 || status == 202 else {
+            throw .refused(status: status, text: String(decoding: body.prefix(500), as: UTF8.self))
+        }
+        return body
+    }
+
+    // MARK: private
 
     private func connected() throws(AdminClientError) -> FileDescriptor {
         let number = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
@@ -86,32 +114,5 @@ package struct AdminClient: Sendable {
             answer += chunk[..<count]
         }
         throw IOError("read", code: EMSGSIZE)
-    }
-
-    private func body(of answer: [UInt8]) throws(AdminClientError) -> [UInt8] {
-        let separator = Array("\r\n\r\n".utf8)
-        var end: Int?
-        for index in answer.indices.dropLast(3) where answer[index..<index + 4].elementsEqual(separator) {
-            end = index
-            break
-        }
-        guard let end else { throw .interrupted(socket: socket, cause: "it has no header") }
-        let lines = String(decoding: answer[..<end], as: UTF8.self).split(separator: "\r\n")
-        let words = lines.first?.split(separator: " ") ?? []
-        guard words.count >= 2, let status = Int(words[1]) else {
-            throw .interrupted(socket: socket, cause: "it is not HTTP")
-        }
-        let body = Array(answer[(end + 4)...])
-        for line in lines.dropFirst() {
-            let field = line.split(separator: ":", maxSplits: 1)
-            guard field.count == 2, field[0].lowercased() == "content-length" else { continue }
-            guard Int(field[1].drop { $0 == " " }) == body.count else {
-                throw .interrupted(socket: socket, cause: "it is \(body.count) bytes, not\(field[1])")
-            }
-        }
-        guard status == 200 || status == 202 else {
-            throw .refused(status: status, text: String(decoding: body.prefix(500), as: UTF8.self))
-        }
-        return body
     }
 }

@@ -43,7 +43,7 @@ package final class AdminServer {
         }
     }
 
-    static func answer(_ request: HTTPRequest, _ backend: any AdminBackend) -> HTTPResponse {
+    package static func answer(_ request: HTTPRequest, _ backend: any AdminBackend) -> HTTPResponse {
         if request.method == "POST" { return change(request, backend) }
         return switch request.path {
         case "/v1/status": .json(backend.status().jsonBytes)

@@ -66,12 +66,26 @@ struct SnapshotEncoder {
         var header = header
         header.length = UInt64(MemoryLayout<SnapshotHeader>.stride + body.count)
         var bytes = withUnsafeBytes(of: header) { Array($0) } + body
+        complete(&bytes)
+        return bytes
+    }
+
+    fileprivate static func complete(_ bytes: inout [UInt8]) {
         let checksum = bytes.withUnsafeBytes {
             SnapshotHash.checksum(UnsafeRawBufferPointer(rebasing: $0[SnapshotHeader.checksumFrom...]))
         }
         bytes.withUnsafeMutableBytes {
             $0.storeBytes(of: checksum, toByteOffset: SnapshotHeader.checksumFrom - 8, as: UInt64.self)
         }
-        return bytes
+    }
+}
+
+extension Snapshot {
+    /// Makes length and checksum fit changed bytes again, so that what is behind them is looked at.
+    package static func reseal(_ bytes: inout [UInt8]) {
+        guard bytes.count >= MemoryLayout<SnapshotHeader>.stride, bytes.count % 8 == 0 else { return }
+        let count = UInt64(bytes.count)
+        bytes.withUnsafeMutableBytes { $0.storeBytes(of: count, toByteOffset: 16, as: UInt64.self) }
+        SnapshotEncoder.complete(&bytes)
     }
 }

@@ -11,8 +11,14 @@ package enum Figures {
         return "\(count)"
     }
 
+    /// A figure without its fraction; what is no number that fits is the nearest that does.
+    package static func whole(_ value: Double) -> UInt64 {
+        guard value > 0 else { return 0 }
+        return UInt64(exactly: value.rounded(.towardZero)) ?? .max
+    }
+
     package static func rate(_ bytesPerSecond: Double) -> String {
-        bytesPerSecond < 0.5 ? "0" : bytes(UInt64(bytesPerSecond.rounded())) + "/s"
+        bytesPerSecond < 0.5 ? "0" : bytes(whole(bytesPerSecond.rounded())) + "/s"
     }
 
     package static func microseconds(_ count: UInt32) -> String {

@@ -35,7 +35,7 @@ package enum TopReport {
                         if column.isText {
                             json.string(column.text(row))
                         } else {
-                            json.integer(Int64(column.number(row)))
+                            json.integer(Figures.whole(column.number(row)))
                         }
                     }
                 }
@@ -59,7 +59,7 @@ package enum TopReport {
 
     // MARK: private
 
-    private static func number(_ value: Double) -> String { "\(Int64(value))" }
+    private static func number(_ value: Double) -> String { "\(Figures.whole(value))" }
 
     private static func quoted(_ text: String) -> String {
         let needsQuotes = text.contains { $0 == "," || $0 == "\"" || $0.isNewline }

@@ -153,8 +153,8 @@ package enum TopColumn: String, CaseIterable, Sendable {
         case .flows: "\(row.flows)"
         case .open: "\(row.open)"
         case .denied: "\(row.denied)"
-        case .sentRate: row.sentPerSecond < 0.5 ? "0" : Figures.bytes(UInt64(row.sentPerSecond))
-        case .receivedRate: row.receivedPerSecond < 0.5 ? "0" : Figures.bytes(UInt64(row.receivedPerSecond))
+        case .sentRate: row.sentPerSecond < 0.5 ? "0" : Figures.bytes(Figures.whole(row.sentPerSecond))
+        case .receivedRate: row.receivedPerSecond < 0.5 ? "0" : Figures.bytes(Figures.whole(row.receivedPerSecond))
         case .rtt: Figures.microseconds(row.rttMicroseconds) + (row.isRttShared && row.rttMicroseconds > 0 ? "*" : "")
         case .retransmits: "\(row.retransmits)"
         case .age: Figures.duration(milliseconds: row.ageMilliseconds)

@@ -13,18 +13,6 @@ import Testing
         return try builder.build(world.resources, instances: world.instances).withBytes { Array($0) }
     }
 
-    /// Makes the checksum right again, as an attacker or an unlucky disk could.
-    private static func reseal(_ bytes: inout [UInt8]) {
-        guard bytes.count >= MemoryLayout<SnapshotHeader>.stride, bytes.count % 8 == 0 else { return }
-        let checksum = bytes.withUnsafeBytes {
-            SnapshotHash.checksum(UnsafeRawBufferPointer(rebasing: $0[SnapshotHeader.checksumFrom...]))
-        }
-        bytes.withUnsafeMutableBytes {
-            $0.storeBytes(of: checksum, toByteOffset: SnapshotHeader.checksumFrom - 8, as: UInt64.self)
-            $0.storeBytes(of: UInt64($0.count), toByteOffset: 16, as: UInt64.self)
-        }
-    }
-
     /// Calls everything that reads the bytes; must not trap, whatever they say.
     private static func exercise(_ snapshot: Snapshot) {
         for view in snapshot.allWorkloads.prefix(50) {
@@ -114,7 +102,7 @@ import Testing
                 default: copy = Array(copy[..<(copy.count - copy.count / 8 % 4 * 8)])
                 }
             }
-            Self.reseal(&copy)
+            Snapshot.reseal(&copy)
             do throws(SnapshotError) {
                 Self.exercise(try Snapshot(bytes: copy))
                 accepted += 1

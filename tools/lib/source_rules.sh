@@ -60,6 +60,25 @@ rule_file_names() {
     is_empty "$(own_code | grep -E '(Utils?|Helpers?|Manager|Common|Misc)\.[a-z]+$|/(utils?|helpers?|common|misc)\.[a-z]+$')"
 }
 
+# A target says what it is for: one Swift file of it opens with 3 to 8 lines of comment; in a C target every file opens
+# with some.
+rule_opening_comments() {
+    local target file
+    is_empty "$(for target in Sources/*/ Tests/Fuzzing/Targets/; do
+        if [ -z "$(source_files "$target*.swift")" ]; then
+            source_files "$target*.c" "$target*.h" | while read -r file; do
+                grep -qm1 -E '^(/\*|//)' <(head -n 1 "$file") || printf '%s opens without a comment\n' "$file"
+            done
+        elif [ "$(source_files "$target*.swift" | xargs awk '
+            FNR == 1 { if (lines >= 3 && lines <= 8) good++; lines = 0; opening = 1 }
+            opening && /^\/\/( |$)/ { lines++; next }
+            { opening = 0 }
+            END { if (lines >= 3 && lines <= 8) good++; print good + 0 }')" -eq 0 ]; then
+            printf '%s: no file opens with 3 to 8 lines on what the target is for\n' "$target"
+        fi
+    done)"
+}
+
 rule_top_level() {
     is_empty "$(git ls-files --cached --others --exclude-standard | sed -n 's|/.*||p' | sort -u |
         grep -vxE 'Sources|Tests|bpf|tools|docs|\.ci|\.github' | sed 's/$/: no top-level folder of that name (docs\/ARCHITECTURE.md)/')"
@@ -87,7 +106,7 @@ rule_layering() {
         source_files "$path/*.swift" | xargs -r grep -HnoE '^[ \t]*(@[a-zA-Z_]+(\([^)]*\))? +)*((public|package|internal|fileprivate|private) +)?import +((struct|class|enum|protocol|func|var|typealias) +)?[A-Za-z0-9_]+' |
             awk -v target="$target" -v allowed="$dependencies" '
                 BEGIN { n = split(allowed ",Swift,Glibc,Testing,Synchronization", list, ","); for (i = 1; i <= n; i++) ok[list[i]] = 1
-                        if (target ~ /^(AdminAPI|TerminalUI|meshctl)(Tests)?$|^(EndToEnd|Kernel)Tests$/) ok["FoundationEssentials"] = 1 }
+                        if (target ~ /^(AdminAPI|TerminalUI|meshctl)(Tests)?$|^(EndToEnd|Kernel)Tests$|^FuzzTargets$/) ok["FoundationEssentials"] = 1 }
                 { module = $NF; where = $0; sub(/:[^:]*import.*/, "", where)
                   if (module == "import") next
                   if (!(module in ok)) printf "%s: target %s may not import %s\n", where, target, module }'

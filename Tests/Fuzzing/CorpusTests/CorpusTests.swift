@@ -15,7 +15,7 @@ import Testing
         let inputs = Corpus.inputs(of: target)
         guard !inputs.isEmpty else { return }
         var random = RepeatableRandom(seed: 1)
-        for _ in 0..<3_000 {
+        for _ in 0..<target.changesInTests {
             var input = inputs[Int.random(in: 0..<inputs.count, using: &random)]
             for _ in 0...Int.random(in: 0...4, using: &random) { Corpus.change(&input, inputs, &random) }
             input.withUnsafeBytes { target.run($0) }
