@@ -1,3 +1,4 @@
+/* libbpf's messages: kept for the error that follows them, printed nowhere. */
 #include <stdarg.h>
 #include <stdio.h>
 

@@ -1,3 +1,4 @@
+/* The BPF programs as bytes inside the binary: what tools/build has compiled and linked. */
 #include "CBPFObjects.h"
 
 #include "mesh_abi.h"

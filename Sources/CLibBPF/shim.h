@@ -1,3 +1,4 @@
+/* libbpf as Swift sees it. BPFRuntime alone imports it. */
 #pragma once
 #include <bpf/bpf.h>
 #include <bpf/btf.h>

@@ -1,3 +1,4 @@
+/* Whether a directory is on a BPF file system. */
 #include "clinux_bpffs.h"
 
 #include <linux/magic.h>

@@ -1,3 +1,4 @@
+/* Gives back the memory of code that only starting up ran (decision 0090). */
 #define _GNU_SOURCE
 #include "clinux_code.h"
 

@@ -1,3 +1,4 @@
+/* How much of the C heap is in use. */
 #define _GNU_SOURCE
 #include "clinux_heap.h"
 

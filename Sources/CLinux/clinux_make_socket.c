@@ -1,3 +1,4 @@
+/* Makes a socket in one step with what it must have from its first moment. */
 #define _GNU_SOURCE
 #include "clinux_make_socket.h"
 

@@ -1,3 +1,4 @@
+/* Memory that another process may map and nobody may change any more. */
 #define _GNU_SOURCE
 #include "clinux_memfd.h"
 

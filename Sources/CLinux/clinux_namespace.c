@@ -1,3 +1,4 @@
+/* Entering and telling apart network namespaces. */
 #define _GNU_SOURCE
 #include "clinux_namespace.h"
 

@@ -1,3 +1,4 @@
+/* Starting and watching processes: everything between fork and exec is here, in C. */
 #define _GNU_SOURCE
 #include "clinux_process.h"
 

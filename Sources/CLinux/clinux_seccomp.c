@@ -1,3 +1,4 @@
+/* The proxy's seccomp filter: which system calls serving takes, and which are an attack. */
 #define _GNU_SOURCE
 #include "clinux_seccomp.h"
 

@@ -1,3 +1,4 @@
+/* Whole messages with descriptors beside them, and who is at the other end. */
 #define _GNU_SOURCE
 #include "clinux_seqpacket.h"
 

@@ -1,3 +1,4 @@
+/* Asks the kernel for the TCP sockets of a network namespace, and to end one of them (sock_diag). */
 #define _GNU_SOURCE
 #include "clinux_sock_diag.h"
 

@@ -1,3 +1,4 @@
+/* TCP sockets: addresses of both families as one structure, options, resets, TCP_INFO. */
 #define _GNU_SOURCE
 #include "clinux_tcp.h"
 

@@ -1,3 +1,4 @@
+/* The terminal of `meshctl top`: raw mode, its size, and putting it back whatever happens. */
 #define _GNU_SOURCE
 #include "clinux_terminal.h"
 

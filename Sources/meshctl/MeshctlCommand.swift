@@ -1,5 +1,7 @@
 // meshctl is the command line of an operator: it asks meshd over the admin socket and prints, checks files, and makes
-// certificates. Of a node it changes the binary (`upgrade`), nothing else. Exit status: 0 all is well, 1 something is not, 2 wrong usage.
+// certificates. Each command is a file of its own; what is drawn is TerminalUI's, what is asked AdminAPI's. Of a node it
+// changes the binary (`upgrade`) and nothing else. People and scripts call it: exit status 0 all is well, 1 something is
+// not, 2 wrong usage.
 
 import AdminAPI
 import ArgumentParser

@@ -15,6 +15,9 @@ struct ConfigurationFile {
     let adminGID: UInt32?
 
     private static let bytesMax = 1 << 20
+    private static let withoutCgroups =
+        "no cgroup v2 is mounted, and by cgroups meshd knows workloads; mount it (mount -t cgroup2 none /sys/fs/cgroup) "
+        + "or boot with systemd.unified_cgroup_hierarchy=1"
 
     /// Prints every problem; nil if there is an error.
     init?(path: String) {
@@ -28,7 +31,7 @@ struct ConfigurationFile {
             configuration = read
             hierarchy = try CgroupHierarchy.locate()
         } catch {
-            Meshd.complain("meshd: \(error)")
+            Meshd.complain("meshd: \(error.call == "cgroup2" ? Self.withoutCgroups : error.description)")
             return nil
         }
         cgroups = MeshCgroups(root: configuration.cgroupRoot, hierarchy)

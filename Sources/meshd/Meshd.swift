@@ -1,5 +1,7 @@
-// The executable of both roles. `meshd` composes the features and holds no mechanism of its own; `meshd proxy` is
-// DataPlane, `meshd socket-maker` a part of Interception: they share one file so that an upgrade replaces all at once.
+// meshd is the executable of all three roles: they share one file so that an upgrade replaces all at once. `meshd`, which
+// systemd or an operator starts, is the node's daemon: it composes the features and holds no mechanism of its own.
+// `meshd proxy` is DataPlane, `meshd socket-maker` a part of Interception; meshd or a unit starts them. This file reads the
+// command line and nothing else; it never speaks to a peer or an application.
 
 import DataPlane
 import Glibc
