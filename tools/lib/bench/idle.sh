@@ -10,6 +10,7 @@ bench_idle_first() {
     bench_row rss_idle MiB - "$(bench_resident_kib proxy | bench_mib)" "$envoy"
     bench_row rss_idle_all MiB - "$(bench_resident_kib | bench_mib)" "$envoy"
     bench_idle_by_process
+    bench_limits_begin
     lab_start idle-server b w2 python3 "$ROOT/tools/lib/bench/idle_connections.py" serve "$BENCH_IDLE_PORT"
     bench_idle_path culvert bench_resident_kib "$1"
     BENCH_IDLE_CULVERT=$per_connection
@@ -42,6 +43,7 @@ bench_idle_path() {
     printf 'idle, %s: %d connections held; both nodes together %d KiB before, %d KiB after; in the kernel %+.2f KiB each\n' \
         "$path" "$held" "$before" "$after" \
         "$(awk -v a="$kernel_after" -v b="$kernel_before" -v n="$held" 'BEGIN { print (a - b) / n }')"
+    [ "$path" != culvert ] || bench_limits_with "$held"
     process_end "idle-$path"
     sleep 2
 }
