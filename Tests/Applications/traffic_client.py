@@ -10,6 +10,8 @@ usage: traffic_client.py HOST PORT VERB [ARGUMENT…]
   reset TOKEN N         watch: sends N bytes and resets; then asks for the outcome
   many N                N connections at once, each echoing its number, all held open together
   stopped N BYTES SECONDS   N readers that stop; another stream of BYTES meanwhile; then the N go on to their end
+  crowd N               N connections kept open, each tried for itself: how each ended, how many work a second time
+  hoard N SECONDS       N readers that stop and then read on: how each ended, every byte compared
   addresses             both ends' getpeername() and getsockname()
   connect [SECONDS]     connect() only: the errno's name or "ok", and the time
   first-byte            connect and read: how the connection ends when nothing is sent
@@ -18,6 +20,7 @@ usage: traffic_client.py HOST PORT VERB [ARGUMENT…]
   chat SECONDS          echoes every 100 ms for SECONDS: how many worked, the longest pause
 """
 
+import collections
 import errno
 import hashlib
 import json
@@ -159,6 +162,62 @@ def stopped(count, size, seconds):
     return {"meanwhile": meanwhile, "intact": intact, "ends": sorted({result[2] for result in results})}
 
 
+def crowd(count):
+    outcomes, kept = collections.Counter(), []
+    for number in range(count):
+        try:
+            connection = opened("echo")
+            lines = connection.makefile()
+            connection.sendall(f"{number}\n".encode())
+            outcome = "ok" if (answer := lines.readline()) == f"{number}\n" else f"answered {answer!r}"
+        except OSError as error:
+            outcome = name_of(error)
+        outcomes[outcome] += 1
+        if outcome == "ok":
+            kept.append((connection, lines))
+    worked = 0
+    for connection, lines in kept:
+        connection.sendall(b"again\n")
+        worked += lines.readline() == "again\n"
+    return {"outcomes": outcomes, "worked": worked}
+
+
+def follow(connection, count):
+    """Compares every byte on the way: "eof" after all of them, the errno's name after a true beginning, or what is wrong."""
+    blocks, rest = payload.blocks(count), memoryview(b"")
+    try:
+        while data := memoryview(connection.recv(1 << 18)):
+            while data:
+                rest = rest or memoryview(next(blocks, b""))
+                size = min(len(rest), len(data))
+                if size == 0 or data[:size] != rest[:size]:
+                    return "corrupt"
+                data, rest = data[size:], rest[size:]
+    except OSError as error:
+        return name_of(error)
+    return "short" if rest or next(blocks, None) else "eof"
+
+
+def hoard(count, seconds):
+    outcomes, readers = collections.Counter(), []
+    for _ in range(count):
+        try:
+            reader = opened(f"source {STOPPED_BYTES}")
+            reader.recv(1, socket.MSG_PEEK)
+            readers.append(reader)
+        except OSError as error:
+            outcomes[name_of(error)] += 1
+    time.sleep(seconds)
+    threads = [
+        threading.Thread(target=lambda reader=reader: outcomes.update([follow(reader, STOPPED_BYTES)])) for reader in readers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"outcomes": outcomes, "worked": len(readers)}
+
+
 def addresses():
     with opened("addresses") as connection:
         answer = json.loads(connection.makefile().readline())
@@ -234,6 +293,8 @@ VERBS = {
     "reset": reset,
     "many": lambda count: many(int(count)),
     "stopped": lambda count, size, seconds: stopped(int(count), int(size), float(seconds)),
+    "crowd": lambda count: crowd(int(count)),
+    "hoard": lambda count, seconds: hoard(int(count), float(seconds)),
     "addresses": addresses,
     "connect": connect_only,
     "first-byte": first_byte,

@@ -94,6 +94,16 @@ enum Lab {
         return try result.lines.map { try JSONDecoder().decode(Flow.self, from: Data($0.utf8)) }
     }
 
+    /// The node's tunnels as workload w1 to that account.
+    static func tunnels(_ node: String, to account: String) throws -> [TunnelLine] {
+        let result = try meshctl(node, "tunnels -o json")
+        guard result.status == 0 else { throw CommandFailure(command: "tunnels", result: result) }
+        return try result.lines.map { try JSONDecoder().decode(TunnelLine.self, from: Data($0.utf8)) }.filter {
+            $0.direction == "outbound" && $0.localPrincipal == "\(principalPrefix)\(node)-w1"
+                && $0.peerPrincipal == principalPrefix + account
+        }
+    }
+
     static func metrics(_ node: String) throws -> [Substring] {
         _ = environment
         return try output(node, "none", "curl -sf -m 5 'http://[::1]:15020/metrics'").split(separator: "\n")
@@ -152,5 +162,20 @@ struct Flow: Decodable {
         case bytesReceived = "bytes_received"
         case originalDestination = "original_destination"
         case state, verdict, reason, source
+    }
+}
+
+/// One line of `meshctl tunnels -o json`.
+struct TunnelLine: Decodable {
+    let id: UInt32
+    let direction: String
+    let localPrincipal: String
+    let peerPrincipal: String
+    let streams: UInt32
+
+    enum CodingKeys: String, CodingKey {
+        case id, direction, streams
+        case localPrincipal = "local_principal"
+        case peerPrincipal = "peer_principal"
     }
 }

@@ -40,6 +40,7 @@ struct Traffic: Decodable {
     var microseconds: Double?
     var works: Bool?
     var worked: Int?
+    var outcomes: [String: Int]?
     var broken: Bool?
     var longest: Double?
 

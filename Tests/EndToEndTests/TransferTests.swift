@@ -52,7 +52,13 @@ extension EndToEnd {
         }
 
         @Test func eightStoppedReadersDoNotHoldUpTheNinthStream() throws {
-            let result = try Traffic.client("stopped 8 \(64 << 20) 30", seconds: 120)
+            _ = try Traffic.client("ping-pong 1")
+            try Traffic.beginning("readers", "stopped 8 \(64 << 20) 30")
+            // While they stop: all of them are streams of one tunnel.
+            let areInOne = try Shell.waits(20) { try Lab.tunnels("a", to: "b-w2").contains { $0.streams >= 8 } }
+            let tunnels = try Lab.tunnels("a", to: "b-w2")
+            #expect(areInOne && tunnels.count == 1, "\(tunnels)")
+            let result = try Traffic.ending("readers", within: 120)
             #expect(result.meanwhile?.intact == true)
             #expect((result.meanwhile?.seconds ?? 1_000) < 20)
             #expect(result.intact == .count(8), "\(result.ends ?? [])")
@@ -74,11 +80,14 @@ extension EndToEnd {
             let nodes = ["a", "b"].map { Lab.variable("NETNS_\($0.uppercased())") }
             func setLink(offload: String, mtu: Int) throws {
                 for node in nodes {
-                    try Shell.output(
-                        """
-                        nsenter --net=/run/netns/\(node) ethtool -K mesh0 tso \(offload) gso \(offload) gro \(offload) >/dev/null
-                        ip -n \(node) link set mesh0 mtu \(mtu)
-                        """)
+                    let ethtool = "nsenter --net=/run/netns/\(node) ethtool"
+                    try Shell.output("\(ethtool) -K mesh0 tso \(offload) gso \(offload) gro \(offload) >/dev/null")
+                    try Shell.output("ip -n \(node) link set mesh0 mtu \(mtu)")
+                    let state = try Shell.output("\(ethtool) -k mesh0; ip -n \(node) -o link show mesh0")
+                    for kind in ["tcp-segmentation", "generic-segmentation", "generic-receive"] {
+                        #expect(state.contains("\(kind)-offload: \(offload)\n"), "\(kind) on \(node): \(state)")
+                    }
+                    #expect(state.contains(" mtu \(mtu) "), "\(state)")
                 }
             }
             try setLink(offload: "off", mtu: 1_280)

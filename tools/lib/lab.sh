@@ -20,12 +20,14 @@ lab_up() {
         say "the lab is up already"
         return 0
     fi
+    [ -z "$(lab_option complete)" ] || say "replaces the lab that is up ($(lab_option complete)): it is not $wanted of this build"
     lab_remove
     say "makes network namespaces $LAB-{a,b}[-w3,-w4], cgroup $(lab_cgroup_root) and $LAB_STATE"
     mkdir -p "$LAB_STATE"/{log,bin}
     lab_option mesh "$1"
     lab_option ip "$2"
     lab_option build "$3"
+    [ -z "${LAB_OF_DEMO:-}" ] || lab_option demo yes
     lab_cgroups_make
     lab_network_make
     lab_hosts_write
