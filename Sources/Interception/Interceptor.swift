@@ -126,6 +126,7 @@ package final class Interceptor {
     var older = OlderConnections()
     /// Deserted at the last look; still so at the next, they are gone.
     var deserted: Set<NetworkNamespaceID> = []
+    var conflicts = ListenerConflicts()
     var isStopped = false
 
     /// Nothing is started yet. The cgroups must exist (`MeshCgroups.prepare`).
@@ -186,7 +187,8 @@ package final class Interceptor {
     package var runningInstances: [LocalInstances.Instance] { instances.all }
     /// What an operator should set right, for `meshctl check`.
     package var currentProblems: [String] {
-        (scanProblems + instances.all.compactMap(\.problem) + sockets.problems + olderProblems + inbound.problems)
+        (scanProblems + instances.all.compactMap(\.problem) + sockets.problems + olderProblems + inbound.problems
+            + conflicts.problems)
             .sorted()
     }
     /// 0 while there is no proxy, or it has none yet.
@@ -265,6 +267,8 @@ package final class Interceptor {
         settings.inbound_port_be = configuration.ports.inbound.bigEndian
         settings.tunnel_port_be = configuration.ports.tunnel.bigEndian
         settings.dns_port_be = configuration.ports.names.bigEndian
+        let services = configuration.ports.ownServices.map(\.bigEndian) + [0, 0, 0, 0]
+        settings.service_port_be = (services[0], services[1], services[2], services[3])
         settings.root_level = UInt32(cgroups.root.split(separator: "/").count)
         return settings
     }

@@ -41,6 +41,7 @@ extension Interceptor {
             attempt { () throws(IOError) in try kernel.unmark([event.value]) }
             rescanSoon()
         case mesh_event_kind.MESH_EVENT_NEEDS_LISTENER.rawValue: needsListener(event.socket)
+        case mesh_event_kind.MESH_EVENT_LISTENING.rawValue: noteListening(event)
         default: break
         }
     }
@@ -74,7 +75,7 @@ extension Interceptor {
         }
         sockets.retryFailed()
         lookForOlderConnections(isThorough: true)
-        reportProblems()
+        lookForConflictsAgain()
     }
 
     /// Looks at the cgroups and takes over what changed; the ids of those found.
@@ -195,13 +196,15 @@ extension Interceptor {
         }
         let changed = Set(now.values).symmetricDifference(listenersNoted.values)
         listenersNoted = now
-        for id in Set(changed.map(\.namespace)) {
-            do throws(IOError) {
-                try namespaces.open(id).inside { () throws(IOError) in try kernel.noteListeners() }
-            } catch {
-                // Nobody can listen in a namespace that is gone.
-                if error.code != ENOENT { callbacks.report(.init(.error, "\(error)")) }
-            }
+        for id in Set(changed.map(\.namespace)) { noteListeners(in: id) }
+    }
+
+    func noteListeners(in id: NetworkNamespaceID) {
+        do throws(IOError) {
+            try namespaces.open(id).inside { () throws(IOError) in try kernel.noteListeners() }
+        } catch {
+            // Nobody can listen in a namespace that is gone.
+            if error.code != ENOENT { callbacks.report(.init(.error, "\(error)")) }
         }
     }
 
@@ -300,13 +303,13 @@ extension Interceptor {
     // MARK: problems
 
     /// Each when it comes; those that have gone are forgotten and would be reported again.
-    private func reportProblems() {
+    func reportProblems() {
         let now = Set(currentProblems)
         for text in now.subtracting(reportedProblems).sorted() { callbacks.report(.init(.warning, text)) }
         reportedProblems = now
     }
 
-    private func attempt(_ body: () throws(IOError) -> Void) {
+    func attempt(_ body: () throws(IOError) -> Void) {
         do throws(IOError) { try body() } catch { callbacks.report(.init(.error, "\(error)")) }
     }
 }

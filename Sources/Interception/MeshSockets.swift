@@ -11,13 +11,19 @@ package final class MeshSockets {
     package struct Ports: Equatable, Sendable {
         package var outbound: UInt16 = 15001
         package var inbound: UInt16 = 15006
-        package var tunnel: UInt16 = 15008
+        package var tunnel: UInt16 = MeshPort.tunnel
         /// The first of `MESH_RESOLVERS_MAX`; 0: DNS is left alone.
         package var names: UInt16 = MeshPort.dns
-        /// All of the mesh's, kept from autobind.
-        package var reserved: [UInt16] = [15001, 15006, 15008, 15020, 15021] + MeshPort.names
+        /// What meshd itself serves in the node's own network namespace: metrics and readiness.
+        package var ownServices: [UInt16] = []
 
         package init() {}
+
+        /// Those of the mesh in a network namespace, to be kept from autobind.
+        package func reserved(in id: NetworkNamespaceID) -> [UInt16] {
+            let own = id == .node ? ownServices : []
+            return Set(MeshPort.fixed + MeshPort.names + [outbound, tunnel] + own).sorted()
+        }
     }
 
     /// IP versions in use somewhere.
@@ -100,6 +106,11 @@ package final class MeshSockets {
     }
 
     package var listenerCount: Int { listeners.count }
+
+    /// Whether the proxy has a listener at just this place.
+    func listens(_ id: NetworkNamespaceID, _ address: SocketAddress) -> Bool {
+        listeners.keys.contains { $0.networkNamespace == id && $0.address == address }
+    }
 
     /// A proxy is there that serves. `existing`: the listeners that it has from before; it is asked for duplicates. A
     /// fresh one gets those that are kept.
@@ -273,7 +284,7 @@ package final class MeshSockets {
         guard !prepared.contains(id) else { return }
         let subject = Subject.preparing(id)
         do throws(IOError) {
-            let cookie = try maker.prepare(namespaces.open(id), reservedPorts: ports.reserved)
+            let cookie = try maker.prepare(namespaces.open(id), reservedPorts: ports.reserved(in: id))
             if cookie == namespaces.cookie(of: id) { prepared.insert(id) }
             failures[subject] = nil
         } catch {

@@ -2,6 +2,7 @@ import Glibc
 import Interception
 import LinuxIO
 import MeshConfig
+import MeshModel
 
 /// The configuration with what it needs resolved on this machine: cgroup paths, user and group numbers.
 struct ConfigurationFile {
@@ -61,6 +62,9 @@ struct ConfigurationFile {
             result.fencesAllEgress = configuration.egressFence == .always
             result.ports.tunnel = configuration.tunnelPort
             if configuration.names.domain.isEmpty { result.ports.names = 0 }
+            result.ports.ownServices = [configuration.metricsAddress, configuration.readinessAddress].compactMap {
+                $0?.port
+            }
             result.beatStaleMilliseconds = UInt64(configuration.capture.restartGraceMilliseconds)
             result.handoversPerWorkloadMax = configuration.capture.handoversPerWorkloadMax
             return result

@@ -146,6 +146,54 @@ import Testing
         #expect(try node.run { try node.nodeKernel?.owners().isEmpty ?? false })
     }
 
+    @Test func aListenerOnAPortOfTheMeshIsClosedAndNamed() throws {
+        let named = try TestNamespace("meshport")
+        let node = try Node("meshport", resources, isReal: true)
+        try node.cgroup.hierarchy.create(node.cgroup.path + "/w/web")
+        // Before the programs are there: bind() is refused afterwards. 15006 is 3A9E, 0A listening.
+        let script = "import socket, time; s = socket.create_server(('', 15006)); time.sleep(300)"
+        let server = try node.runProcess(in: "/w/web", namespace: named.name, ["/usr/bin/python3", "-c", script])
+        func listens() throws -> Bool {
+            try TextFile.read("/proc/\(server)/net/tcp").contains(":3A9E 00000000:0000 0A")
+        }
+        #expect(try node.run { try listens() })
+        try node.start()
+        #expect(try node.run { try !listens() })
+        let problems = try #require(node.interceptor).currentProblems
+        let sign = "listened on [::]:15006, a port of the mesh: its socket was closed (mesh_port_reserved)"
+        #expect(problems.contains { $0.contains("/web \(sign)") }, "\(problems)")
+        #expect(node.reports.contains { $0.contains(sign) })
+    }
+
+    @Test func twoWorkloadsOnOnePortAreReportedWhileTheyAre() throws {
+        let named = try TestNamespace("conflict")
+        let both = resources + [workload("api", .cgroup(pattern: "w/api"), addresses: ["10.0.0.3"])]
+        let node = try Node("conflict", both, isReal: true)
+        for name in ["web", "api"] { try node.cgroup.hierarchy.create(node.cgroup.path + "/w/\(name)") }
+        try node.start()
+        #expect(try node.run { node.isReady("/w/web") && node.isReady("/w/api") })
+        let script = "import socket, time; s = socket.create_server(('', 8888), reuse_port=True); time.sleep(300)"
+        let command = ["/usr/bin/python3", "-c", script]
+        _ = try node.runProcess(in: "/w/web", namespace: named.name, command)
+        #expect(
+            try node.run {
+                try node.nodeKernel?.owners().contains { $0.key.port_be == UInt16(8888).bigEndian } ?? false
+            })
+        let second = try node.runProcess(in: "/w/api", namespace: named.name, command)
+        func isReported() -> Bool {
+            node.interceptor?.currentProblems.contains { $0.contains("/api listens on [::]:8888") } ?? false
+        }
+        #expect(try node.run { isReported() })
+        // It is looked for again, and found as long as it is there.
+        node.interceptor?.conflicts.keepNanoseconds = 0
+        node.interceptor?.rescanThoroughly()
+        #expect(try node.run { isReported() })
+        kill(second, SIGKILL)
+        usleep(200_000)
+        node.interceptor?.rescanThoroughly()
+        #expect(try node.run { !isReported() })
+    }
+
     @Test func aProgramThatWasUnpinnedOrDetachedIsNamed() throws {
         let node = try Node("faults", resources, isReal: true)
         try node.start()

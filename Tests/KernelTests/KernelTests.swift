@@ -47,6 +47,7 @@ import Testing
         ("own_listener_dialled", ECONNREFUSED, .MESH_REASON_MESH_PORT_RESERVED),
         ("bound_to_device", ECONNREFUSED, .MESH_REASON_BOUND_TO_DEVICE),
         ("mesh_port_bound", EPERM, .MESH_REASON_MESH_PORT_RESERVED),
+        ("service_port_bound", EPERM, .MESH_REASON_MESH_PORT_RESERVED),
         ("socket_of_another", ECONNREFUSED, .MESH_REASON_SOCKET_OWNER_MISMATCH),
         ("not_ready", ECONNREFUSED, .MESH_REASON_WORKLOAD_NOT_READY),
         ("overloaded", ECONNREFUSED, .MESH_REASON_PROXY_OVERLOADED),

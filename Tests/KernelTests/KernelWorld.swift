@@ -207,6 +207,8 @@ final class KernelWorld {
         settings.inbound_port_be = UInt16(15006).bigEndian
         settings.tunnel_port_be = UInt16(15008).bigEndian
         settings.dns_port_be = UInt16(15053).bigEndian
+        settings.service_port_be = (UInt16(15020).bigEndian, UInt16(15021).bigEndian, 0, 0)
+        settings.node_netns_cookie = try NetworkNamespace(name: name).cookie()
         try programs.settings.put(0, settings)
     }
 

@@ -26,6 +26,8 @@
 #define MESH_NAMES_PORT 53 /* whom a workload asks at this port is a resolver */
 #define MESH_RESOLVERS_MAX 4 /* resolvers that one socket may have asked and wait for; libc keeps 3 */
 
+#define MESH_SERVICE_PORTS_MAX 4 /* metrics and readiness use two */
+
 struct mesh_address {
 	__be32 word[4];
 };
@@ -52,7 +54,9 @@ struct mesh_settings {
 	__be16 tunnel_port_be; /* 15008 */
 	__be16 dns_port_be; /* 15053, and for IPv6 those up to 15056 (MESH_RESOLVERS_MAX); 0: names are left alone */
 	__u32 root_level; /* depth of the node's cgroup root; workloads lie below */
-	__u64 reserved[8];
+	__be16 service_port_be[MESH_SERVICE_PORTS_MAX]; /* meshd's own, in the node's network namespace; 0: none */
+	__u32 reserved1;
+	__u64 reserved[7];
 };
 
 /* mesh_cgroups: HASH, cgroup id (__u64) -> struct mesh_cgroup */

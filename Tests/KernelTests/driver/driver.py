@@ -48,6 +48,7 @@ def refusals():
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
     results["bound_to_device"] = attempt(lambda: bound.connect(("10.96.0.1", 80)))
     results["mesh_port_bound"] = attempt(lambda: tcp().bind(("0.0.0.0", 15001)))
+    results["service_port_bound"] = attempt(lambda: tcp().bind(("0.0.0.0", 15021)))
     results["other_port_bound"] = attempt(lambda: tcp().bind(("0.0.0.0", 8099)))
     foreign = None
     enter("w2")
