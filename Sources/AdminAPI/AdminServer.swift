@@ -20,6 +20,8 @@ package protocol AdminBackend: AnyObject {
     func snapshotBytes() -> [UInt8]?
     /// Goes on as the installed binary, with a proxy of that binary, soon after this call; or why it can't.
     func upgrade() -> String?
+    /// The same of what ended at this time or later (milliseconds from 1970), and whether there is more of it.
+    func records(since: Int64) -> (records: [[UInt8]], more: Bool)
 }
 
 /// HTTP and JSON on a Unix socket, for its owner and one group. It only tells, but for the upgrade, which root alone may
@@ -56,6 +58,7 @@ package final class AdminServer {
         case "/v1/certificates": .json(RowList(backend.certificates()).jsonBytes)
         case "/v1/records": records(request, backend)
         case "/v1/snapshot": snapshot(backend)
+        case "/v1/history": history(request, backend)
         default: .notFound
         }
     }
@@ -91,6 +94,14 @@ package final class AdminServer {
     private static func snapshot(_ backend: any AdminBackend) -> HTTPResponse {
         guard let bytes = backend.snapshotBytes() else { return .text("there is no snapshot yet\n", status: 503) }
         return HTTPResponse(contentType: "application/octet-stream", body: bytes)
+    }
+
+    private static func history(_ request: HTTPRequest, _ backend: any AdminBackend) -> HTTPResponse {
+        guard let since = number(request.query["since"], otherwise: Int64(0)) else {
+            return .text("since takes milliseconds from 1970\n", status: 400)
+        }
+        let (records, more) = backend.records(since: since)
+        return .json(RecordPage.json(records, more: more))
     }
 
     private static func number<Number: FixedWidthInteger>(_ text: String?, otherwise: Number) -> Number? {

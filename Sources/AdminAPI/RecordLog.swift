@@ -1,4 +1,5 @@
 package import LinuxIO
+import Telemetry
 
 /// The last connection records on disk: JSON objects, one a line, in two files of half the size each. When the newer
 /// one is full it becomes the older, and the older is gone: never more than the bound, never a record cut in two.
@@ -48,26 +49,51 @@ package final class RecordLog {
     /// The newest `limit` records, newest first; fewer when they are more than `readBytesMax`.
     package func newest(limit: Int) -> [[UInt8]] {
         var records: [[UInt8]] = []
-        var room = Self.readBytesMax
-        for name in [path, older] where records.count < limit && room > 0 {
-            guard let bytes = try? AppendingFile.tail(name, bytesMax: room) else { continue }
-            room -= bytes.count
-            var end = bytes.count
-            while end > 0, records.count < limit {
-                // What follows the last newline was cut off by a crash.
-                guard let newline = bytes[..<end].lastIndex(of: 0x0a) else { break }
-                let before = bytes[..<newline].lastIndex(of: 0x0a)
-                // Without a newline before it the record may begin outside of what was read.
-                guard before != nil || room > 0 else { break }
-                let start = before.map { $0 + 1 } ?? 0
-                records.append(Array(bytes[start..<newline]))
-                end = start
-            }
+        _ = readBack { record in
+            if records.count < limit { records.append(Array(record)) }
+            return records.count < limit
         }
         return records
     }
 
+    /// Those with this time or a later one (milliseconds from 1970), newest first. `more`: there are older ones beyond
+    /// `readBytesMax`.
+    package func since(_ milliseconds: Int64) -> (records: [[UInt8]], more: Bool) {
+        var records: [[UInt8]] = []
+        let isWhole = readBack { record in
+            guard let time = ConnectionRecord.time(in: record) else { return true }
+            if time >= milliseconds { records.append(Array(record)) }
+            return time >= milliseconds - Self.disorderMilliseconds
+        }
+        return (records, !isWhole)
+    }
+
     // MARK: private
+
+    /// Records are written when their last figures are there, not in the order in which connections ended.
+    private static let disorderMilliseconds: Int64 = 10_000
+
+    /// Hands out records, newest first, until `body` has enough. False when older ones were left unread before that.
+    private func readBack(_ body: (ArraySlice<UInt8>) -> Bool) -> Bool {
+        var room = Self.readBytesMax
+        for name in [path, older] {
+            guard room > 0 else { return false }
+            guard let bytes = try? AppendingFile.tail(name, bytesMax: room) else { continue }
+            room -= bytes.count
+            var end = bytes.count
+            while end > 0 {
+                // What follows the last newline was cut off by a crash.
+                guard let newline = bytes[..<end].lastIndex(of: 0x0a) else { break }
+                let before = bytes[..<newline].lastIndex(of: 0x0a)
+                // Without a newline before it the record may begin outside of what was read.
+                guard before != nil || room > 0 else { return false }
+                let start = before.map { $0 + 1 } ?? 0
+                guard body(bytes[start..<newline]) else { return true }
+                end = start
+            }
+        }
+        return true
+    }
 
     private static let chunkBytes = 65_536
 

@@ -161,6 +161,50 @@ package struct ConnectionRecord: Equatable, Sendable, JSONWritable {
             flow.writeMembers(to: &json)
         }
     }
+
+    /// The time in a record's bytes, without reading the rest: it stands first.
+    package static func time(in bytes: ArraySlice<UInt8>) -> Int64? {
+        let start = Array("{\"time\":\"".utf8)
+        guard bytes.starts(with: start) else { return nil }
+        return UTCTime.milliseconds(parsing: bytes.dropFirst(start.count).prefix(24))
+    }
+}
+
+extension ConnectionRecord: Decodable {
+    private enum CodingKeys: String, CodingKey {
+        case time
+    }
+
+    package init(from decoder: any Decoder) throws {
+        let time = try decoder.container(keyedBy: CodingKeys.self).decode(String.self, forKey: .time)
+        guard let milliseconds = UTCTime.milliseconds(parsing: Array(time.utf8)[...]) else {
+            throw DecodingError.dataCorrupted(
+                .init(codingPath: decoder.codingPath, debugDescription: "'\(time)' is no time"))
+        }
+        self.init(try FlowRow(from: decoder), endedWallMilliseconds: milliseconds)
+    }
+}
+
+/// Records, newest first.
+package struct RecordPage: Equatable, Sendable, Decodable {
+    /// There are older ones that were asked for and are too many.
+    package var more: Bool
+    package var records: [ConnectionRecord]
+
+    package init(more: Bool = false, records: [ConnectionRecord] = []) {
+        self.more = more
+        self.records = records
+    }
+
+    /// The same of records that are JSON already.
+    package static func json(_ records: [[UInt8]], more: Bool) -> [UInt8] {
+        var bytes = Array("{\"more\":\(more),\"records\":[".utf8)
+        for (index, record) in records.enumerated() {
+            if index > 0 { bytes.append(UInt8(ascii: ",")) }
+            bytes += record
+        }
+        return bytes + Array("]}".utf8)
+    }
 }
 
 /// Flows in the order in which they last changed, so that a reader can ask for what came after.

@@ -72,6 +72,24 @@ package enum UTCTime {
             + "\(pad(second / 60 % 60, 2)):\(pad(second % 60, 2)).\(pad(fraction, 3))Z"
     }
 
+    /// Of the form that `text(milliseconds:)` writes; nil for any other.
+    package static func milliseconds(parsing bytes: ArraySlice<UInt8>) -> Int64? {
+        let form = Array("dddd-dd-ddTdd:dd:dd.dddZ".utf8)
+        guard bytes.count == form.count else { return nil }
+        var numbers: [Int64] = [0]
+        for (byte, wanted) in zip(bytes, form) {
+            if wanted == UInt8(ascii: "d") {
+                guard byte >= 0x30, byte < 0x3a else { return nil }
+                numbers[numbers.count - 1] = numbers[numbers.count - 1] * 10 + Int64(byte - 0x30)
+            } else {
+                guard byte == wanted else { return nil }
+                numbers.append(0)
+            }
+        }
+        let days = day(year: numbers[0], month: numbers[1], day: numbers[2])
+        return ((days * 24 + numbers[3]) * 60 + numbers[4]) * 60_000 + numbers[5] * 1_000 + numbers[6]
+    }
+
     /// Without the fraction.
     package static func text(seconds: Int64) -> String { String(text(milliseconds: seconds * 1_000).dropLast(5)) + "Z" }
 
@@ -85,6 +103,13 @@ package enum UTCTime {
     private static func pad(_ value: Int64, _ width: Int) -> String {
         let text = String(value)
         return String(repeating: "0", count: max(0, width - text.count)) + text
+    }
+
+    /// The inverse of `civil`.
+    private static func day(year: Int64, month: Int64, day: Int64) -> Int64 {
+        let (era, yearOfEra) = floorDivide(month <= 2 ? year - 1 : year, 400)
+        let dayOfYear = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1
+        return era * 146_097 + yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear - 719_468
     }
 
     /// The proleptic Gregorian date of a day counted from 1970-01-01, by 400-year eras that begin in March.

@@ -27,6 +27,11 @@ extension AdminClient {
     package func tunnels() throws(AdminClientError) -> [TunnelRow] { try rows("tunnels") }
     package func certificates() throws(AdminClientError) -> [CertificateRow] { try rows("certificates") }
 
+    /// The connection records of what ended since then (milliseconds from 1970), newest first.
+    package func records(since: Int64) throws(AdminClientError) -> RecordPage {
+        try answer("/v1/history?since=\(since)", as: RecordPage.self)
+    }
+
     /// All flows that changed after `change`, over as many pages as it takes.
     package func flows(changedAfter change: UInt64 = 0) throws(AdminClientError) -> FlowPage {
         var all = FlowPage(next: change)

@@ -28,6 +28,15 @@ package struct FlowFilter: Equatable, Sendable {
 
     package var isEmpty: Bool { terms.isEmpty }
 
+    /// What can stand before `=`.
+    package static let fields = texts(of: FlowRow()).map { $0.0 }
+
+    /// What is wrong with it; nil: nothing. A word with a field that does not exist would admit no flow at all.
+    package var problem: String? {
+        let unknown = terms.compactMap(\.field).first { !Self.fields.contains($0) }
+        return unknown.map { "no field is called '\($0)'; the fields are \(Self.fields.joined(separator: ", "))" }
+    }
+
     package func admits(_ flow: FlowRow) -> Bool {
         terms.allSatisfy { term in
             let holds = Self.texts(of: flow).contains { name, value in

@@ -121,8 +121,13 @@ package struct TopModel: Sendable {
         case .interrupt: return .quit
         case .escape: mode = .watching
         case .enter:
-            filterText = text
-            (mode, scroll) = (.watching, 0)
+            // The person sees why it is not taken, and goes on typing.
+            if let problem = FlowFilter(text).problem {
+                trouble = problem
+            } else {
+                filterText = text
+                (mode, scroll, trouble) = (.watching, 0, "")
+            }
         case .backspace: mode = .filtering(String(text.dropLast()))
         case .character(let character): mode = .filtering(String((text + String(character)).prefix(200)))
         default: return .none

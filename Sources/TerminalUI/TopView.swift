@@ -46,13 +46,15 @@ package struct TopView: Sendable {
 
     // MARK: private
 
-    private static let help = [
+    /// No line longer than a terminal of 80 columns.
+    static let help = [
         "", "  left right < >   sort by the previous or next column", "  r                reverse the order",
-        "  /                filter: words that must all hold; field=text; ! denies; Esc clears",
-        "  g                group by the next of flow, workload, service, node; or f w s n",
+        "  /                filter: words that must all hold; field=text; ! denies",
+        "  Esc              no filter", "  f w s n          group by flow, workload, service or node; g: the next one",
         "  p space          pause and go on", "  c                show or hide flows that have ended",
         "  up down j k      scroll; page up and page down by ten", "  q                quit", "",
-        "  OUT/S and SENT are the client's bytes, IN/S and RECV the server's; ~ approximate",
+        "  OUT/S and SENT are the client's bytes, IN/S and RECV the server's",
+        "  ~ approximate: after a reset nobody knows what arrived",
         "  RTT and RETR marked * are those of the tunnel, which its flows share",
         "  plain: a connection outside the mesh, as it was", "", "  any key goes back",
     ]

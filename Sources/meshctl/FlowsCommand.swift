@@ -1,13 +1,17 @@
 import AdminAPI
 import ArgumentParser
 import Glibc
+import LinuxIO
 import Telemetry
 import TerminalUI
 
 struct FlowsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "flows", abstract: "Lists live flows and those that ended in the last 60 seconds.",
-        discussion: "Words of --filter must all hold: text in any column, field=text, or either with ! before it.")
+        discussion: """
+            Words of --filter must all hold: text in any column, field=text, or either with ! before it. Flows that ended \
+            longer ago are in the connection records on disk: --since reads as far back as they go.
+            """)
 
     @OptionGroup var daemon: DaemonOptions
     @OptionGroup var format: OutputOptions
@@ -15,7 +19,7 @@ struct FlowsCommand: ParsableCommand {
     @Flag(name: .shortAndLong, help: "Goes on with every flow that opens or ends.")
     var follow = false
 
-    @Option(name: .long, help: "Of the ended flows only those of the last, for instance, 30s.")
+    @Option(name: .long, help: "Of the ended flows those of the last, for instance, 30s or 2h.")
     var since: String?
 
     @Option(name: .long, help: "Which flows, for instance: 'verdict=denied !nginx'.")
@@ -32,6 +36,7 @@ struct FlowsCommand: ParsableCommand {
         if let since, Figures.milliseconds(of: since) == nil {
             throw ValidationError("--since takes a duration such as 30s or 5m, not '\(since)'")
         }
+        if let problem = FlowFilter(filter).problem { throw ValidationError("--filter: \(problem)") }
     }
 
     func run() throws {
@@ -44,12 +49,16 @@ struct FlowsCommand: ParsableCommand {
         var lost: UInt64 = 0
         var isFirst = true
         repeat {
+            let past = isFirst ? try history(window) : FlowHistory()
             let page = try client.flows(changedAfter: next)
-            let flows = page.flows.filter { filter.admits($0) && $0.endedMilliseconds <= window ?? .max }
+            let flows =
+                past.flows(before: page.flows).filter(filter.admits)
+                + page.flows.filter { filter.admits($0) && $0.endedMilliseconds <= window ?? .max }
             switch format.output {
             case .json: for flow in flows { Terminal.print(flow.jsonBytes + [0x0a]) }
             case .text: Terminal.print(table.text(flows.map(FlowLines.cells), hasTitles: isFirst))
             }
+            if past.isCut { Terminal.complain("older connection records are too many to be read: flows are missing") }
             if page.lost != lost { Terminal.complain("\(page.lost) events were lost: some flows are not shown") }
             (next, lost, isFirst) = (page.next, page.lost, false)
             if follow { usleep(Self.pauseMicroseconds) }
@@ -59,6 +68,14 @@ struct FlowsCommand: ParsableCommand {
     // MARK: private
 
     private static let pauseMicroseconds: UInt32 = 250_000
+
+    /// What ended within the window, as far as records tell; the newest of it may be in meshd's table too.
+    private func history(_ window: UInt64?) throws -> FlowHistory {
+        guard let window, window > FlowHistory.tableMilliseconds else { return FlowHistory() }
+        let now = WallClock.milliseconds()
+        let page = try daemon.client.records(since: max(0, now - Int64(clamping: window)))
+        return FlowHistory(page, nowMilliseconds: now)
+    }
 }
 
 /// A flow in one line.
@@ -67,8 +84,8 @@ enum FlowLines {
         TextTable(
             [
                 "STATE", "VERDICT", "SOURCE", "DESTINATION", "SERVICE", "ADDRESS", "SENT", "RECEIVED", "RTT", "RETR",
-                "AGE", "PROCESS", "REASON",
-            ], right: ["SENT", "RECEIVED", "RTT", "RETR", "AGE"])
+                "AGE", "ENDED", "PROCESS", "REASON",
+            ], right: ["SENT", "RECEIVED", "RTT", "RETR", "AGE", "ENDED"])
     }
 
     static func cells(_ flow: FlowRow) -> [String] {
@@ -78,7 +95,8 @@ enum FlowLines {
             first(flow.destinationWorkload, flow.destinationPrincipal, flow.originalDestination), flow.service,
             flow.originalDestination, mark + Figures.bytes(flow.bytesSent), mark + Figures.bytes(flow.bytesReceived),
             Figures.microseconds(flow.rttMicroseconds) + (flow.rttShared && flow.rttMicroseconds > 0 ? "*" : ""),
-            "\(flow.retransmits)", Figures.duration(milliseconds: flow.ageMilliseconds), process(flow),
+            "\(flow.retransmits)", Figures.duration(milliseconds: flow.ageMilliseconds),
+            flow.state == .open ? "" : Figures.duration(milliseconds: flow.endedMilliseconds), process(flow),
             flow.why,
         ]
     }

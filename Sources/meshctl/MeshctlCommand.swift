@@ -6,12 +6,14 @@
 import AdminAPI
 import ArgumentParser
 import Glibc
+import Telemetry
 
 @main
 struct MeshctlCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "meshctl", abstract: "Looks at a node of the mesh.",
         discussion: "Asks the meshd of this node. `meshctl check` says what is wrong and what to do about it.",
+        version: "meshctl \(ProductVersion.text)",
         subcommands: [
             StatusCommand.self, CheckCommand.self, TopCommand.self, FlowsCommand.self, ServicesCommand.self,
             WorkloadsCommand.self, NodesCommand.self, TunnelsCommand.self, CertificatesCommand.self,

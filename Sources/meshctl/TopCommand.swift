@@ -53,6 +53,7 @@ struct TopCommand: ParsableCommand {
             throw ValidationError("--delay takes a duration from 100ms to 1h, not '\(delay)'")
         }
         guard number > 0 else { throw ValidationError("--number takes at least 1") }
+        if let problem = FlowFilter(filter).problem { throw ValidationError("--filter: \(problem)") }
         if output != nil, !once { throw ValidationError("--output goes with --once") }
         if !TopColumn.columns(group).contains(sort) {
             throw ValidationError("'\(sort.title)' is no column of --group \(group.rawValue)")

@@ -122,6 +122,7 @@ final class DaemonFacts: AdminBackend {
     func certificates() -> [CertificateRow] { daemon.identity.rows }
     func snapshotBytes() -> [UInt8]? { daemon.resources.snapshot?.withBytes { Array($0) } }
     func records(limit: Int) -> [[UInt8]] { daemon.flows.records.newest(limit: limit) }
+    func records(since: Int64) -> (records: [[UInt8]], more: Bool) { daemon.flows.records.since(since) }
     func checks() -> [CheckFact] { DaemonChecks.all(daemon, status()) }
 
     // MARK: private

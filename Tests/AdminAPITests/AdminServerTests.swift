@@ -30,6 +30,7 @@ import Testing
             upgrades += 1
             return upgrades == 1 ? nil : "busy"
         }
+        func records(since: Int64) -> (records: [[UInt8]], more: Bool) { ([Array("{\"since\":\(since)}".utf8)], true) }
         func records(limit: Int) -> [[UInt8]] { Array(repeating: Array("{}".utf8), count: min(limit, 2)) }
     }
 
@@ -104,7 +105,7 @@ import Testing
             reactor, path,
             [
                 "/v1/status", "/v1/check", "/v1/flows", "/v1/services", "/v1/workloads", "/v1/nodes", "/v1/tunnels",
-                "/v1/certificates", "/v1/records?limit=1", "/v1/snapshot",
+                "/v1/certificates", "/v1/records?limit=1", "/v1/snapshot", "/v1/history?since=7",
             ])
         #expect(try Self.text(answers[0]).contains("\"node\":\"a\\\"b\""))
         #expect(
@@ -114,6 +115,7 @@ import Testing
         for answer in answers[3...7] { #expect(try Self.text(answer) == "{\"rows\":[]}") }
         #expect(try Self.text(answers[8]) == "{}\n")
         #expect(try answers[9].get() == [1, 2, 3])
+        #expect(try Self.text(answers[10]) == "{\"more\":true,\"records\":[{\"since\":7}]}")
         _ = server
     }
 
@@ -121,7 +123,8 @@ import Testing
         let (reactor, path, backend) = (try Reactor(), Self.path("refused"), Backend())
         defer { unlink(path) }
         let server = try AdminServer(reactor: reactor, socket: path, group: "", backend: backend)
-        let answers = try Self.ask(reactor, path, ["/", "/v1/flows?after=x", "/v1/flows?limit=0"])
+        let answers = try Self.ask(
+            reactor, path, ["/", "/v1/flows?after=x", "/v1/flows?limit=0", "/v1/history?since="])
         #expect(answers[0] == .failure(.refused(status: 404, text: "no such page\n")))
         for answer in answers[1...] {
             guard case .failure(.refused(status: 400, _)) = answer else {
@@ -129,6 +132,46 @@ import Testing
                 continue
             }
         }
+        _ = server
+    }
+
+    /// Runs a shell command while the reactor serves; its exit code.
+    static func run(_ command: String, _ reactor: Reactor) throws -> Int32 {
+        final class Command: Sendable {
+            let text: String
+            let status = Mutex<Int32?>(nil)
+            init(_ text: String) { self.text = text }
+        }
+        let running = Command(command)
+        var thread = pthread_t()
+        let created = pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument else { return nil }
+                let command = Unmanaged<Command>.fromOpaque(argument).takeRetainedValue()
+                let status = popen(command.text, "r").map { pclose($0) } ?? -1
+                command.status.withLock { $0 = status }
+                return nil
+            }, Unmanaged.passRetained(running).toOpaque())
+        try #require(created == 0)
+        while running.status.withLock({ $0 }) == nil { try reactor.turn(limitMilliseconds: 10) }
+        pthread_join(thread, nil)
+        return (running.status.withLock { $0 } ?? -1) >> 8 & 0xff
+    }
+
+    @Test func membersOfTheGroupAreLetInAndStrangersAreNot() throws {
+        let (reactor, path, backend) = (try Reactor(), Self.path("group-access"), Backend())
+        defer { unlink(path) }
+        let server = try AdminServer(reactor: reactor, socket: path, group: "games", backend: backend)
+        var facts = stat()
+        #expect(stat(path, &facts) == 0 && facts.st_mode & 0o777 == 0o660)
+        let group = facts.st_gid
+        let client = "curl -s -o /dev/null -m 10 --unix-socket \(path) http://meshd/v1/status"
+        // Nobody's own user and group: what is left of it is the group among the others.
+        let stranger = "setpriv --reuid 65534 --regid 65534"
+        #expect(try Self.run("\(stranger) --groups \(group) \(client)", reactor) == 0)
+        #expect(try Self.run("\(stranger) --groups 12 \(client)", reactor) == 7, "7: curl could not connect")
+        #expect(try Self.run("\(stranger) --clear-groups \(client)", reactor) == 7)
         _ = server
     }
 

@@ -1,6 +1,7 @@
 import AdminAPI
 import Glibc
 import LinuxIO
+import Telemetry
 import Testing
 
 @Suite struct RecordLogTests {
@@ -55,6 +56,25 @@ import Testing
         #expect(newest.count == RecordLog.readBytesMax / (filler.utf8.count + 15))
         #expect(newest.allSatisfy { $0.first == 0x7b && $0.last == 0x7d })
         #expect(newest.first?.starts(with: "{\"n\":99,".utf8) == true)
+    }
+
+    @Test func recordsOfAWindowAreReadBackAndWhatIsMissingIsSaid() throws {
+        let directory = try Self.directory("window")
+        defer { Self.remove(directory) }
+        let log = RecordLog(directory: directory, bytesMax: 64 << 20)
+        func record(_ id: UInt64, at milliseconds: Int64, padding: Int = 0) -> [UInt8] {
+            var flow = FlowRow()
+            (flow.id, flow.command) = (id, String(repeating: "x", count: padding))
+            return ConnectionRecord(flow, endedWallMilliseconds: milliseconds).jsonBytes
+        }
+        // The order of writing is not that of the ends.
+        log.append((0..<100).map { record(UInt64($0), at: 1_000_000 + Int64($0 ^ 3) * 1_000) })
+        let (some, more) = log.since(1_090_000)
+        #expect(some.count == 10 && !more)
+        #expect(some.allSatisfy { ConnectionRecord.time(in: $0[...]) ?? 0 >= 1_090_000 })
+        #expect(log.since(0).records.count == 100 && !log.since(0).more)
+        log.append((0..<100).map { record(UInt64($0), at: 2_000_000, padding: 50_000) })
+        #expect(log.since(0).more && !log.since(2_100_000).more)
     }
 
     @Test func failingDiskIsCountedAndRecovered() throws {

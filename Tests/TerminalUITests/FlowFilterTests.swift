@@ -18,6 +18,18 @@ import Testing
     ]) func everyWordMustHold(text: String, admitted: Bool) {
         #expect(FlowFilter(text).admits(flow) == admitted)
     }
+
+    @Test func fieldThatDoesNotExistIsAProblemThatNamesTheFields() {
+        #expect(["", "curl", "verdict=denied !pid=7", "=x", "!"].allSatisfy { FlowFilter($0).problem == nil })
+        for text in ["nosuchfield=x", "curl !nosuchfield=x"] {
+            let problem = FlowFilter(text).problem ?? ""
+            #expect(problem.contains("'nosuchfield'") && problem.contains("source_principal"), "\(text)")
+        }
+    }
+
+    @Test func everyFieldIsCalledAsInTheJSON() {
+        for field in FlowFilter.fields { #expect(FlowRow().jsonText.contains("\"\(field)\":"), "\(field)") }
+    }
 }
 
 @Suite struct FiguresTests {

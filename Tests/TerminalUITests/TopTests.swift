@@ -28,19 +28,63 @@ import Testing
     }
 
     @Test func rowsAreSortedByAnyColumnBothWays() {
-        var model = Self.model([(1...3).map { Self.flow($0, sent: $0 * 10, source: "w\(4 - $0)") }])
-        for column in TopColumn.columns(.flow) {
+        // Each column orders the three in another way than the order in which they came.
+        let orders: [TopColumn: [UInt64]] = [
+            .source: [3, 1, 2], .destination: [2, 3, 1], .sentRate: [2, 1, 3], .receivedRate: [3, 2, 1],
+            .rtt: [1, 3, 2], .retransmits: [2, 3, 1], .age: [3, 1, 2], .state: [3, 1, 2], .sent: [1, 3, 2],
+            .received: [2, 1, 3], .process: [3, 2, 1], .service: [2, 1, 3], .reason: [1, 3, 2], .node: [3, 2, 1],
+        ]
+        func place(_ column: TopColumn, _ id: UInt64) -> Int { orders[column]?.firstIndex(of: id) ?? 0 }
+        func flow(_ id: UInt64, seconds: UInt64) -> FlowRow {
+            func number(_ column: TopColumn) -> UInt64 { UInt64(place(column, id) + 1) }
+            func name(_ column: TopColumn) -> String { ["alpha", "beta", "gamma"][place(column, id)] }
+            var flow = Self.flow(id, source: name(.source), service: name(.service))
+            flow.destinationWorkload = name(.destination)
+            // A base that orders the sums, and a rate that orders the differences.
+            flow.bytesSent = number(.sent) * 1_000_000 + number(.sentRate) * seconds * 1_000
+            flow.bytesReceived = number(.received) * 1_000_000 + number(.receivedRate) * seconds * 1_000
+            (flow.rttMicroseconds, flow.retransmits) = (UInt32(number(.rtt)), UInt32(number(.retransmits)))
+            (flow.ageMilliseconds, flow.reason) = (number(.age), name(.reason))
+            (flow.command, flow.pid, flow.peerNode) = (name(.process), 7, name(.node))
+            flow.state = [.closed, .open, .refused][place(.state, id)]
+            return flow
+        }
+        var model = Self.model([0, 1].map { seconds in (1...3).map { flow($0, seconds: seconds) } })
+        let ids = Dictionary(uniqueKeysWithValues: model.flows.map { ($0.sourceWorkload, $0.id) })
+        #expect(Set(orders.keys) == Set(TopColumn.columns(.flow)))
+        for (column, order) in orders {
             model.sort = column
             for isAscending in [true, false] {
                 model.isAscending = isAscending
-                #expect(model.rows.count == 3)
+                let shown = model.rows.map { ids[$0.source] ?? 0 }
+                #expect(shown == (isAscending ? order : order.reversed()), "\(column.title), \(isAscending)")
             }
         }
-        model.sort = .sent
-        model.isAscending = true
-        #expect(model.rows.map(\.sent) == [10, 20, 30])
-        model.sort = .source
-        #expect(model.rows.map(\.source) == ["w1", "w2", "w3"])
+        model.group(by: .workload)
+        for (column, order) in [
+            (TopColumn.name, ["alpha", "beta", "gamma"]), (.sent, ["beta", "alpha", "gamma"]),
+        ] {
+            (model.sort, model.isAscending) = (column, true)
+            #expect(model.rows.map(\.name) == order, "\(column.title)")
+        }
+        for column in TopColumn.columns(.workload) {
+            model.sort = column
+            model.isAscending = true
+            let up = model.rows
+            model.isAscending = false
+            let down = model.rows
+            for (rows, holds) in [(up, { $0 <= $1 } as (Double, Double) -> Bool), (down, { $0 >= $1 })] {
+                let numbers = rows.map { column.number($0) }
+                #expect(zip(numbers, numbers.dropFirst()).allSatisfy { holds($0, $1) }, "\(column.title)")
+            }
+        }
+    }
+
+    @Test func filterWithAFieldThatDoesNotExistIsNotTaken() {
+        var model = Self.model([[Self.flow(1)]])
+        for key in TopKey.keys(in: Array("/nosuchfield=1\r".utf8)) { _ = model.press(key) }
+        #expect(model.mode == .filtering("nosuchfield=1") && model.filterText.isEmpty)
+        #expect(model.trouble.contains("nosuchfield") && model.rows.count == 1)
     }
 
     @Test func groupsSumTheirFlows() {
@@ -96,6 +140,7 @@ import Testing
         }
         _ = model.press(.character("?"))
         #expect(view.lines(model).count == max(rows, 5))
+        #expect(TopView.help.count <= 21 && TopView.help.allSatisfy { $0.count <= 80 })
     }
 
     @Test func pictureAtEightyColumnsSaysWhatMatters() {

@@ -43,6 +43,7 @@ private final class EmptyBackend: AdminBackend {
     func certificates() -> [CertificateRow] { [] }
     func snapshotBytes() -> [UInt8]? { nil }
     func upgrade() -> String? { nil }
+    func records(since: Int64) -> (records: [[UInt8]], more: Bool) { ([], false) }
     func records(limit: Int) -> [[UInt8]] {
         limitMax = max(limitMax, limit)
         return []
