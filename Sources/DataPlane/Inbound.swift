@@ -102,7 +102,7 @@ extension UnsafeMutablePointer<Tunnel> {
         guard !loop.pointee.shared.budget.isTight else {
             return refuse(.MESH_REASON_MEMORY_BUDGET, streamID, endsStream, request)
         }
-        guard let destination = snapshot.destination(of: request, principal: pointee.key.server) else {
+        guard let destination = snapshot.destination(of: request.authority, principal: pointee.key.server) else {
             return refuse(.MESH_REASON_NO_ENDPOINTS, streamID, endsStream, request)
         }
         let presented = presentedClient(
@@ -120,7 +120,9 @@ extension UnsafeMutablePointer<Tunnel> {
             }
             denyByPolicy(denial.rule, facts, streamID, endsStream, snapshot)
         case .allowed(let permit):
-            openInbound(permit, presented, destination.service, streamID, endsStream, snapshot)
+            let service =
+                destination.service == .none ? snapshot.meantService(request.forwarded, permit) : destination.service
+            openInbound(permit, presented, service, streamID, endsStream, snapshot)
         }
     }
 

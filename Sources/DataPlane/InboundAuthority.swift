@@ -1,5 +1,6 @@
 import HBONE
 import MeshModel
+import MeshPolicy
 
 // What a request's authority means on this node: an endpoint's address, or a service's host name as Istio's waypoints and
 // gateways send it (`web.shop.svc.cluster.local:80`); and which service the client meant, for telemetry.
@@ -7,19 +8,15 @@ import MeshModel
 /// Where a stream wants to go.
 struct StreamDestination {
     var address: SocketAddress
-    /// `.none` where the request does not say, or says what is not so.
+    /// The service that its authority names; `.none` for an address.
     var service: ServiceID
 }
 
 extension Snapshot {
     /// Nil for a name that no service here has, or none with an endpoint of `principal` on this node.
-    func destination(of request: ConnectRequest, principal: PrincipalID) -> StreamDestination? {
-        switch request.authority {
-        case .address(let address):
-            guard let host = request.forwarded?.host, let id = serviceID(host: host),
-                service(id)?.hasEndpoint(at: address, self) == true
-            else { return StreamDestination(address: address, service: .none) }
-            return StreamDestination(address: address, service: id)
+    func destination(of authority: Authority, principal: PrincipalID) -> StreamDestination? {
+        switch authority {
+        case .address(let address): return StreamDestination(address: address, service: .none)
         case .name(let host, let port):
             guard let id = serviceID(host: host), let endpoints = service(id)?.endpoints(port: port) else { return nil }
             for endpoint in endpoints {
@@ -31,6 +28,16 @@ extension Snapshot {
             }
             return nil
         }
+    }
+
+    /// The service that the peer says its client meant, if what it was let in to is an endpoint of that; else `.none`.
+    func meantService(_ forwarded: Forwarded?, _ permit: Permit) -> ServiceID {
+        guard let host = forwarded?.host, let id = serviceID(host: host), let named = service(id) else { return .none }
+        let isItsEndpoint = named.ports.contains { port in
+            port.targetPort == permit.destination.port
+                && named.endpoints(port: port.port).contains { $0.workload == permit.destinationWorkload }
+        }
+        return isItsEndpoint ? id : .none
     }
 
     /// The service behind `<service>.<namespace>`, with or without `.svc` and a domain behind that.
@@ -51,19 +58,6 @@ extension Snapshot {
         return (0...(host.count - label.count)).first { start in
             let end = start + label.count
             return host[start..<end].elementsEqual(label) && (end == host.count || host[end] == UInt8(ascii: "."))
-        }
-    }
-}
-
-extension ServiceView {
-    /// Whether one of its endpoints on this node is there.
-    fileprivate func hasEndpoint(at address: SocketAddress, _ snapshot: Snapshot) -> Bool {
-        ports.contains { port in
-            port.targetPort == address.port
-                && endpoints(port: port.port).contains { endpoint in
-                    guard let workload = snapshot.workload(endpoint.workload), workload.isLocal else { return false }
-                    return workload.address(isIPv6: !address.address.isIPv4) == address.address
-                }
         }
     }
 }
