@@ -1,3 +1,4 @@
+/* Pieces of memory, as the header says. */
 #include "clinux_pieces.h"
 
 #include <malloc.h>

@@ -1,3 +1,4 @@
+/* What the header says of processes' roots. */
 #define _GNU_SOURCE
 #include "clinux_root.h"
 

@@ -1,3 +1,4 @@
+/* Datagrams with the addresses that came with them: what Swift can't say of sendmsg and recvmsg. */
 #define _GNU_SOURCE
 #include "clinux_udp.h"
 

@@ -12,7 +12,7 @@ extension EndToEnd {
             _ node: String, _ workload: String, to address: String, _ port: Int
         ) throws -> (outcome: String, milliseconds: Int) {
             let script = """
-                import errno, socket, time
+                time, errno, socket = map(__import__, ("time", "errno", "socket"))
                 began = time.monotonic()
                 try:
                     socket.create_connection(("\(address)", \(port)), 5).close()

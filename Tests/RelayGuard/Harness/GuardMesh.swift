@@ -66,7 +66,7 @@ struct GuardMesh {
             CertificateRequest(subject: .workload(principal), notBefore: Self.now - 3_600, notAfter: Self.now + 3_600),
             key: key, by: authority, authorityKey)
         return WorkloadCertificate(
-            principal: principal.uri, chain: try leaf.pem(), key: try key.pem().withBytes { Array($0) })
+            principal: principal.uri, chain: try leaf.pem(), key: try key.pem())
     }
 }
 
