@@ -84,7 +84,9 @@ extension UnsafeMutablePointer<Tunnel> {
         if pointee.flags.contains(.drained) { return queueReset(streamID, .refusedStream) }
         switch outcome {
         case .malformed(let fault): resetForFault(streamID, fault)
-        case .refused(let reason): answerRefusal(reason, streamID, endsStream, "")
+        case .refused(let reason):
+            refusePeer(reason, subject: "")
+            answerRefusal(reason, streamID, endsStream)
         case .connect(let request):
             guard pointee.limits.streamOpened() else {
                 return resetForFault(streamID, ConnectionLimits.streamLimit, as: .byUsForLimit)
@@ -116,7 +118,7 @@ extension UnsafeMutablePointer<Tunnel> {
         switch authorize(facts, snapshot) {
         case .denied(let denial):
             guard denial.reason == .MESH_REASON_POLICY_DENIED else {
-                return refuse(denial.reason, streamID, endsStream, request)
+                return refuse(denial.reason, streamID, endsStream, request, destination)
             }
             denyByPolicy(denial.rule, facts, streamID, endsStream, snapshot)
         case .allowed(let permit):
@@ -156,10 +158,27 @@ extension UnsafeMutablePointer<Tunnel> {
         stream.dial()
     }
 
-    /// Refuses a stream that never became one, and tells the operator.
-    private func refuse(_ reason: Reason, _ streamID: UInt32, _ endsStream: Bool, _ request: ConnectRequest) {
+    /// Refuses a stream that never became one, and tells the operator: a connection like any other, with both
+    /// principals and where it was meant to go.
+    private func refuse(
+        _ reason: Reason, _ streamID: UInt32, _ endsStream: Bool, _ request: ConnectRequest,
+        _ found: StreamDestination? = nil
+    ) {
+        let loop = pointee.loop
         pointee.limits.streamEnded()
-        answerRefusal(reason, streamID, endsStream, request.authority.description)
+        var address = found?.address
+        if address == nil, case .address(let literal) = request.authority { address = literal }
+        if let address {
+            var record = record(address, .none, id: loop.takeConnectionID())
+            record.service = found?.service ?? .none
+            record.isAllowed = false
+            record.reason = reason
+            record.policyGeneration = loop.pointee.snapshot?.policyGeneration ?? 0
+            loop.pointee.reports.append(.opened(record))
+        } else {
+            refusePeer(reason, subject: request.authority.description)
+        }
+        answerRefusal(reason, streamID, endsStream)
     }
 
     /// A connection like any other, only that it was not let in: it is told with both its ends.
@@ -176,15 +195,10 @@ extension UnsafeMutablePointer<Tunnel> {
         record.decidedBy = loop.name(rule, snapshot)
         loop.pointee.reports.append(.opened(record))
         pointee.limits.streamEnded()
-        answer(.MESH_REASON_POLICY_DENIED, streamID, endsStream)
+        answerRefusal(.MESH_REASON_POLICY_DENIED, streamID, endsStream)
     }
 
-    private func answerRefusal(_ reason: Reason, _ streamID: UInt32, _ endsStream: Bool, _ authority: String) {
-        refusePeer(reason, subject: authority)
-        answer(reason, streamID, endsStream)
-    }
-
-    private func answer(_ reason: Reason, _ streamID: UInt32, _ endsStream: Bool) {
+    private func answerRefusal(_ reason: Reason, _ streamID: UInt32, _ endsStream: Bool) {
         let loop = pointee.loop
         loop.pointee.counters.count(reason)
         queueResponse(ConnectResponse.status(for: reason), streamID, endsStream: true)

@@ -50,6 +50,8 @@ struct RelayEnd {
     var workload: WorkloadID
     /// Client's end: what its verdict depends on.
     var live = LiveConnection()
+    /// Client's end, once connected.
+    var announcement = Announcement()
     var listPrevious: RelayEndPointer?
     var listNext: RelayEndPointer?
 }
@@ -183,6 +185,7 @@ extension UnsafeMutablePointer<RelayEnd> {
         pointee.connectMicroseconds = UInt32(clamping: (loop.pointee.now - pointee.openedAt) / 1_000)
         guard let opening = pointee.opening else { return }
         loop.pointee.reports.append(.opened(opening.pointee.record))
+        pointee.announcement = Announcement(opening.pointee.record)
         pointee.flags.insert(.reported)
         loop.free(opening)
         pointee.opening = nil

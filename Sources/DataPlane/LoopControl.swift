@@ -90,7 +90,9 @@ extension UnsafeMutablePointer<LoopState> {
 
     private func take(_ message: LoopMessage) {
         switch message {
-        case .settings(let settings): pointee.settings = settings
+        case .settings(let settings):
+            pointee.settings = settings
+            pointee.peerNames = PeerNames()
         case .snapshot(let snapshot): takeSnapshot(snapshot)
         case .identities(let identities): pointee.identities = identities
         case .listener(let description, let descriptor): addListener(description, descriptor)
@@ -105,6 +107,7 @@ extension UnsafeMutablePointer<LoopState> {
         case .drain(let deadline, let listenersStay): drain(deadline, listenersStay: listenersStay)
         case .giveListeners: giveListeners()
         case .report: reportNow()
+        case .announce: announceAll()
         case .stop: pointee.isStopped = true
         }
     }

@@ -24,6 +24,8 @@ enum LoopMessage: Sendable {
     /// Report every listener, its socket beside it.
     case giveListeners
     case report
+    /// A meshd is there that has not heard of the connections that are open.
+    case announce
     case stop
 }
 

@@ -231,6 +231,7 @@ extension UnsafeMutablePointer<Stream> {
         guard let opening = pointee.opening else { return }
         opening.pointee.record.tunnel = pointee.tunnel?.pointee.id ?? 0
         loop.pointee.reports.append(.opened(opening.pointee.record))
+        pointee.announcement = Announcement(opening.pointee.record)
         pointee.flags.insert(.reported)
         if !pointee.flags.contains(.repeats) { freeOpening() }
     }

@@ -65,6 +65,7 @@ final class ProxyController {
         link.send(.hello(hello))
         guard let shared else { return }
         forwardReports()
+        shared.postToAll(.announce)
         for need in shared.dialSockets.overdue(now: BootClock.nanoseconds(), isNewConnection: true) {
             link.send(.needDialSockets(pool: need.pool, count: need.count))
         }

@@ -100,6 +100,7 @@ struct Stream {
     var workload = WorkloadID.none
     /// Server: what its verdict depends on.
     var live = LiveConnection()
+    var announcement = Announcement()
 
     init(_ phase: Phase, descriptor: Int32, state: StreamState, loop: LoopPointer, now: UInt64) {
         self.phase = phase

@@ -72,9 +72,6 @@ extension WireReader {
 }
 
 extension Reason {
-    /// The reason with this number, or nil when the list has none. The importer's own `init(rawValue:)` takes any
-    /// number, and an exhaustive switch over a number that is not listed is undefined behaviour.
-    package init?(listed number: UInt16) {
-        self.init(number: number)
-    }
+    /// The reason with this number, or nil when the list has none.
+    package init?(listed number: UInt16) { self.init(number: number) }
 }

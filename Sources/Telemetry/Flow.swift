@@ -30,6 +30,8 @@ struct Flow {
         static let plaintext = Marks(rawValue: 1024)
         /// Of UDP: one socket and one peer.
         static let datagram = Marks(rawValue: 16_384)
+        /// The series leave out what it carried before this meshd ran.
+        static let baselined = Marks(rawValue: 2048)
     }
 
     var id: UInt64
@@ -110,7 +112,9 @@ struct Flow {
             ?? names?.workload(principal: opened.sourcePrincipal, address: opened.source.address)
         destinationFacts =
             names?.workload(opened.destinationWorkload)
-            ?? names?.workload(principal: opened.destinationPrincipal, address: opened.originalDestination.address)
+            ?? names?.workload(
+                principal: opened.destinationPrincipal, address: opened.originalDestination.address,
+                takesAny: opened.allowed)
         service = names?.service(opened.service)
         if service == nil, direction == .inbound {
             service = names?.service(ofEndpoint: opened.destinationWorkload)
@@ -161,6 +165,10 @@ struct Flow {
     }
     var proxyKey: FlowTable.ProxyNumber<UInt64> { .init(proxy: proxy, number: proxyID) }
     var tunnelKey: FlowTable.ProxyNumber<UInt32> { .init(proxy: proxy, number: tunnel) }
+    var responseFlags: ResponseFlags {
+        ResponseFlags(Reason(number: reason) ?? .MESH_REASON_NONE, isDenied: marks.contains(.denied))
+    }
+
 
     func labels(isSourceReporter: Bool, flags: ResponseFlags) -> IstioSeries.Labels {
         IstioSeries.Labels(

@@ -77,13 +77,15 @@ extension FlowTable {
     mutating func openSeries(_ index: Int32, isCounted: Bool = true, now: UInt64) {
         let flow = storage[index]
         guard flow.sourceSeries == IstioSeries.none, flow.destinationSeries == IstioSeries.none else { return }
+        // Opened before this meshd ran: an earlier one has counted it.
+        let isKnown = flow.openedNanoseconds < began
         if flow.direction != .inbound {
             storage[index].sourceSeries = series.open(
-                flow.labels(isSourceReporter: true, flags: .none), isCounted: isCounted, now: now)
+                flow.labels(isSourceReporter: true, flags: .none), isCounted: isCounted && !isKnown, now: now)
         }
         if flow.direction != .outbound {
             storage[index].destinationSeries = series.open(
-                flow.labels(isSourceReporter: false, flags: .none), isCounted: isCounted, now: now)
+                flow.labels(isSourceReporter: false, flags: .none), isCounted: isCounted && !isKnown, now: now)
         }
     }
 
@@ -92,7 +94,7 @@ extension FlowTable {
         let isOpen = flow.sourceSeries != IstioSeries.none || flow.destinationSeries != IstioSeries.none
         guard isOpen, !flow.marks.contains(.seriesClosed) else { return }
         storage[index].marks.insert(.seriesClosed)
-        let flags = Reason(number: flow.reason).map { ResponseFlags($0) } ?? .none
+        let flags = flow.responseFlags
         series.close(flow.sourceSeries, flags: flags, now: now)
         series.close(flow.destinationSeries, flags: flags, now: now)
     }
@@ -101,6 +103,7 @@ extension FlowTable {
     mutating func countBytes(_ index: Int32, now: UInt64) {
         let flow = storage[index]
         guard flow.sourceSeries != IstioSeries.none || flow.destinationSeries != IstioSeries.none else { return }
+        if flow.openedNanoseconds < began, !flow.marks.contains(.baselined) { return baseline(index) }
         let sent = flow.bytesSent > flow.countedSent ? flow.bytesSent - flow.countedSent : 0
         let received = flow.bytesReceived > flow.countedReceived ? flow.bytesReceived - flow.countedReceived : 0
         guard sent > 0 || received > 0 else { return }
@@ -108,6 +111,14 @@ extension FlowTable {
         series.add(flow.destinationSeries, sent: sent, received: received, now: now)
         storage[index].countedSent += sent
         storage[index].countedReceived += received
+    }
+
+    /// What a connection had carried before this meshd ran is counted already: series go on from the first figures.
+    private mutating func baseline(_ index: Int32) {
+        let flow = storage[index]
+        guard flow.marks.contains(.kernelCounts) else { return }
+        (storage[index].countedSent, storage[index].countedReceived) = (flow.bytesSent, flow.bytesReceived)
+        storage[index].marks.insert(.baselined)
     }
 
     mutating func removeOldestEnded() {

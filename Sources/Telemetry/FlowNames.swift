@@ -84,8 +84,8 @@ package final class FlowNames {
     }
 
     /// The workload behind a peer of which only the principal and an address are known. Several workloads may run
-    /// under one principal: the address decides; without one that fits, any of them stands for all.
-    func workload(principal: String, address: IPAddress) -> WorkloadFacts? {
+    /// under one principal: the address decides; without one that fits, any of them stands for all, if `takesAny`.
+    func workload(principal: String, address: IPAddress, takesAny: Bool = true) -> WorkloadFacts? {
         guard let id = snapshot.principalID(of: principal) else { return nil }
         let candidates = workloadsByPrincipal()[id] ?? []
         var any: WorkloadFacts?
@@ -94,7 +94,7 @@ package final class FlowNames {
             if facts.has(address) { return facts }
             any = any ?? facts
         }
-        return any
+        return takesAny ? any : nil
     }
 
     func service(_ id: ServiceID) -> ServiceFacts? {

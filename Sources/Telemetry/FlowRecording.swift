@@ -24,6 +24,9 @@ extension FlowTable {
     mutating func record(_ opened: ProxyFlowOpened, isInherited: Bool) {
         let key = ProxyNumber(proxy: opened.proxy, number: opened.id)
         if let earlier = byProxyID[key], storage[earlier].progress == .open { return }
+        if !opened.allowed, opened.direction == .inbound, bySocket[opened.cookie] == nil {
+            return recordRefusedStream(opened)
+        }
         guard let index = bySocket[opened.cookie] ?? bySocket[opened.dialCookie] ?? make(opened) else { return }
         if opened.dialCookie != 0, let other = bySocket[opened.dialCookie], other != index { merge(other, into: index) }
         storage[index].decide(opened, names: names, pool: &pool)
@@ -70,21 +73,13 @@ extension FlowTable {
         _ reason: Reason, peer: SocketAddress, principal: String, now: UInt64
     ) {
         let nowhere = SocketAddress(.unspecified, 0)
-        guard peerRefusals < Self.peerRefusalsMax else {
-            lost += 1
-            return
-        }
-        guard let index = insert(Flow(id: nextID, openedNanoseconds: now, source: peer, destination: nowhere))
-        else { return }
-        storage[index].direction = .inbound
-        storage[index].marks = [.denied, .peerRefusal]
-        peerRefusals += 1
-        storage[index].reason = UInt16(truncatingIfNeeded: reason.rawValue)
-        storage[index].sourcePrincipal = pool.name(principal)
-        if !principal.isEmpty {
-            storage[index].sourceFacts = names?.workload(principal: principal, address: peer.address)
-        }
-        end(index, .refused, now: now)
+        var flow = Flow(id: nextID, openedNanoseconds: now, source: peer, destination: nowhere)
+        flow.direction = .inbound
+        flow.marks = [.denied]
+        flow.reason = UInt16(truncatingIfNeeded: reason.rawValue)
+        flow.sourcePrincipal = pool.name(principal)
+        if !principal.isEmpty { flow.sourceFacts = names?.workload(principal: principal, address: peer.address) }
+        insertPeerRefusal(flow, now: now)
     }
 
     /// A tunnel's round-trip time and retransmits as of now; its flows show them.
@@ -129,6 +124,28 @@ extension FlowTable {
     }
 
     // MARK: private
+
+    /// A stream that a peer asked for in vain. The series count it, with a row or without.
+    private mutating func recordRefusedStream(_ opened: ProxyFlowOpened) {
+        let now = opened.openedNanoseconds
+        policies.count(opened)
+        var flow = Flow(
+            id: nextID, openedNanoseconds: now, source: opened.source, destination: opened.originalDestination)
+        flow.decide(opened, names: names, pool: &pool)
+        series.refuse(flow.labels(isSourceReporter: false, flags: .none), flags: flow.responseFlags, now: now)
+        insertPeerRefusal(flow, now: now)
+    }
+
+    private mutating func insertPeerRefusal(_ flow: Flow, now: UInt64) {
+        guard peerRefusals < Self.peerRefusalsMax else {
+            lost += 1
+            return
+        }
+        guard let index = insert(flow) else { return }
+        storage[index].marks.insert(.peerRefusal)
+        peerRefusals += 1
+        end(index, .refused, now: now)
+    }
 
     private mutating func recordRefused(_ event: KernelFlowEvent) {
         var flow = Flow(

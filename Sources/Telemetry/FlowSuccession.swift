@@ -36,6 +36,7 @@ extension FlowTable {
         storage[index].bytesReceived = max(storage[index].bytesReceived, flow.bytesReceived)
         storage[index].countedSent = flow.bytesSent
         storage[index].countedReceived = flow.bytesReceived
+        storage[index].marks.insert(.baselined)
     }
 }
 

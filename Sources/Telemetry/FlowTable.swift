@@ -13,7 +13,7 @@ package struct FlowTable {
 
     /// The kernel's and the proxy's records of one connection come on different ways.
     static let decisionWaitNanoseconds: UInt64 = 2_000_000_000
-    /// Rows for tunnel peers that were turned away: more of them would push the node's own flows out.
+    /// Rows for what peers were refused: more of them would push the node's own flows out.
     static let peerRefusalsMax = 1_024
 
     /// A number that a proxy gave.
@@ -38,6 +38,8 @@ package struct FlowTable {
     package internal(set) var policies = PolicyCounters()
 
     let settings: Settings
+    /// What opened before is known to an earlier meshd.
+    let began: UInt64
     var storage = FlowStorage()
     var series: IstioSeries
     var pool = NamePool()
@@ -56,8 +58,10 @@ package struct FlowTable {
     var sweepBegan: UInt64 = 0
     var nextID: UInt64 = 1
 
-    package init(_ settings: Settings = Settings()) {
+    /// `began`: when this meshd started to count.
+    package init(_ settings: Settings = Settings(), began: UInt64 = 0) {
         self.settings = settings
+        self.began = began
         series = IstioSeries(seriesMax: settings.seriesMax, idleNanoseconds: settings.seriesIdleNanoseconds)
     }
 

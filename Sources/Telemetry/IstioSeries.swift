@@ -33,29 +33,60 @@ enum ResponseFlags: String, Sendable {
     case http2HandshakeFailure = "H2_HANDSHAKE_FAILURE"
     case identityError = "IDENTITY_ERROR"
 
-    init(_ reason: Reason) {
+    /// `isDenied`: it never opened, so that whatever the reason, it is no success.
+    init(_ reason: Reason, isDenied: Bool) {
+        let flags = Self.flags(reason)
+        self = flags == .none && isDenied ? .connect : flags
+    }
+
+    // MARK: private
+
+    /// Exhaustive on purpose: with a new reason comes the word for it, or it would look like a success.
+    private static func flags(_ reason: Reason) -> ResponseFlags {
         switch reason {
-        case .MESH_REASON_POLICY_DENIED, .MESH_REASON_PEER_DENIED, .MESH_REASON_PLAINTEXT_REFUSED,
-            .MESH_REASON_LISTENER_MISMATCH, .MESH_REASON_AUTHORITY_PRINCIPAL_MISMATCH, .MESH_REASON_AUTHORITY_UNKNOWN,
+        // Ends that are no failure of the mesh: the applications' own, and what is told of connections that passed.
+        case .MESH_REASON_NONE, .MESH_REASON_APPLICATION_RESET, .MESH_REASON_PEER_RESET, .MESH_REASON_WORKLOAD_GONE,
+            .MESH_REASON_FAIL_OPEN, .MESH_REASON_EVENT_LOST, .MESH_REASON_MAX:
+            .none
+        case .MESH_REASON_POLICY_DENIED, .MESH_REASON_PEER_DENIED, .MESH_REASON_LISTENER_MISMATCH,
+            .MESH_REASON_AUTHORITY_PRINCIPAL_MISMATCH, .MESH_REASON_AUTHORITY_UNKNOWN,
             .MESH_REASON_AUTHORITY_MALFORMED, .MESH_REASON_AUTHORITY_MESH_PORT, .MESH_REASON_PRINCIPAL_NOT_ON_NODE,
             .MESH_REASON_PRINCIPAL_UNKNOWN, .MESH_REASON_PEER_NODE_UNKNOWN, .MESH_REASON_MESH_PORT_RESERVED,
-            .MESH_REASON_SOCKET_OWNER_MISMATCH, .MESH_REASON_EGRESS_DENIED, .MESH_REASON_EGRESS_WITHOUT_VERDICT,
-            .MESH_REASON_RAW_SOCKET_DENIED, .MESH_REASON_PROTOCOL_NOT_JUDGED:
-            self = .deny
+            .MESH_REASON_SOCKET_OWNER_MISMATCH, .MESH_REASON_BOUND_TO_DEVICE, .MESH_REASON_DIAL_OUT_OF_SCOPE,
+            .MESH_REASON_PORT_CONFLICT, .MESH_REASON_EGRESS_DENIED, .MESH_REASON_EGRESS_WITHOUT_VERDICT,
+            .MESH_REASON_RAW_SOCKET_DENIED, .MESH_REASON_PROTOCOL_NOT_JUDGED, .MESH_REASON_PLAINTEXT_PREEXISTING,
+            .MESH_REASON_SOCKET_FROM_OUTSIDE, .MESH_REASON_PLAINTEXT_REFUSED, .MESH_REASON_DATAGRAM_NOT_CARRIED:
+            .deny
         case .MESH_REASON_CONNECT_REFUSED, .MESH_REASON_CONNECT_TIMEOUT, .MESH_REASON_CONNECT_FAILED,
             .MESH_REASON_TUNNEL_CONNECT_FAILED, .MESH_REASON_ENDPOINT_UNREACHABLE, .MESH_REASON_NO_ENDPOINTS,
             .MESH_REASON_NO_SERVICE_PORT, .MESH_REASON_NO_ROUTE, .MESH_REASON_NO_DIAL_SOCKET,
             .MESH_REASON_PEER_REFUSED, .MESH_REASON_NO_LISTENER, .MESH_REASON_PROXY_STALE,
             .MESH_REASON_PROXY_OVERLOADED:
-            self = .connect
+            .connect
+        // What the node lacked: room, state, time.
+        case .MESH_REASON_WORKLOAD_NOT_READY, .MESH_REASON_HANDOVER_FULL, .MESH_REASON_HANDOVER_MISSING,
+            .MESH_REASON_STORAGE_FAILED, .MESH_REASON_STATE_MISSING, .MESH_REASON_PRESENTATION_FAILED,
+            .MESH_REASON_SNAPSHOT_MISSING, .MESH_REASON_MEMORY_BUDGET, .MESH_REASON_DESCRIPTOR_LIMIT,
+            .MESH_REASON_TUNNEL_LIMIT, .MESH_REASON_QUEUE_LIMIT, .MESH_REASON_DRAIN_DEADLINE:
+            .connect
+        // No connection ends by these.
+        case .MESH_REASON_NAMES_MALFORMED, .MESH_REASON_NAMES_IN_FLIGHT_LIMIT, .MESH_REASON_NAMES_RESOLVER_TIMEOUT,
+            .MESH_REASON_NAMES_RESOLVER_FAILED, .MESH_REASON_NAMES_ANSWER_MISMATCH,
+            .MESH_REASON_NAMES_RESOLVERS_LIMIT, .MESH_REASON_NAMES_QUESTION_UNKNOWN:
+            .connect
+        // The tunnel, while it carried the connection.
+        case .MESH_REASON_TUNNEL_LOST, .MESH_REASON_PING_TIMEOUT, .MESH_REASON_SLOW_PEER, .MESH_REASON_STREAM_LIMIT,
+            .MESH_REASON_RESET_FLOOD, .MESH_REASON_CONTROL_FLOOD, .MESH_REASON_CONTINUATION_FLOOD,
+            .MESH_REASON_EMPTY_DATA_FLOOD, .MESH_REASON_FLOW_CONTROL_ERROR:
+            .connect
         case .MESH_REASON_NO_CLIENT_CERTIFICATE, .MESH_REASON_TRUST_DOMAIN_MISMATCH, .MESH_REASON_CERTIFICATE_EXPIRED,
             .MESH_REASON_CERTIFICATE_INVALID, .MESH_REASON_SERVER_PRINCIPAL_MISMATCH, .MESH_REASON_SNI_UNKNOWN,
             .MESH_REASON_PLAINTEXT_ON_TUNNEL_PORT, .MESH_REASON_TLS_FAILED, .MESH_REASON_HANDSHAKE_TIMEOUT:
-            self = .tlsFailure
-        case .MESH_REASON_ALPN_MISMATCH, .MESH_REASON_HEADERS_TIMEOUT, .MESH_REASON_NOT_CONNECT:
-            self = .http2HandshakeFailure
-        case .MESH_REASON_NO_CERTIFICATE: self = .identityError
-        default: self = .none
+            .tlsFailure
+        case .MESH_REASON_ALPN_MISMATCH, .MESH_REASON_HEADERS_TIMEOUT, .MESH_REASON_NOT_CONNECT,
+            .MESH_REASON_PROTOCOL_ERROR, .MESH_REASON_HEADERS_TOO_LARGE:
+            .http2HandshakeFailure
+        case .MESH_REASON_NO_CERTIFICATE: .identityError
         }
     }
 }
@@ -136,6 +167,11 @@ struct IstioSeries {
         return index
     }
 
+    /// A connection that was refused and of which no flow is kept.
+    mutating func refuse(_ labels: Labels, flags: ResponseFlags, now: UInt64) {
+        close(open(labels, now: now), flags: flags, now: now)
+    }
+
     mutating func add(_ index: Int32, sent: UInt64, received: UInt64, now: UInt64) {
         guard sent > 0 || received > 0 else { return }
         modify(index, now: now) {
@@ -185,6 +221,10 @@ struct IstioSeries {
         for (name, help, value) in families {
             text.family(name, .counter, help)
             for line in lines { text.line(name, labels: line.labels, value: String(line.series[keyPath: value])) }
+        }
+        text.family("istio_tcp_sockets_open", .gauge, "TCP connections that are open now.")
+        for line in lines where line.series.labels.flags == .none {
+            text.line("istio_tcp_sockets_open", labels: line.labels, value: String(line.series.open))
         }
     }
 

@@ -9,7 +9,7 @@ import Telemetry
 /// Feeds the flow table from both sides: the kernel's events and the proxies' messages. It keeps what they report of
 /// themselves too.
 final class FlowFeed {
-    var table = FlowTable()
+    var table = FlowTable(began: BootClock.nanoseconds())
     private(set) var figures = ProxyFigures()
     let records: RecordLog
     private let log: DaemonLog

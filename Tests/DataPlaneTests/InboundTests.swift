@@ -69,9 +69,15 @@ import Testing
         for (authority, status, reason) in cases {
             try peer.sendConnect(streamID, authority)
             #expect(try peer.status(of: streamID) == status)
-            try b.wait("refusal") { $0.refused.last?.reason == reason }
+            try b.wait("refusal") { $0.opened.count == streamID / 2 + 1 && $0.opened.last?.reason == reason }
             streamID += 2
         }
+        let denied = b.seenNow.opened
+        #expect(denied.count == cases.count && denied.allSatisfy { !$0.allowed && $0.direction == .inbound })
+        #expect(denied.allSatisfy { $0.sourcePrincipal == mesh.principal("client") && $0.tunnel != 0 })
+        #expect(denied.allSatisfy { $0.destinationPrincipal == mesh.principal("server") })
+        #expect(denied[0].originalDestination == SocketAddress(mesh.address("other"), 80))
+        #expect(b.seenNow.refused.isEmpty)
         var get = HeaderFields()
         get.append(":method", "GET")
         get.append(":scheme", "https")

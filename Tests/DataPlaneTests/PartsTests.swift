@@ -206,7 +206,7 @@ import Testing
     }
 
     @Test func idleStreamIsSmall() {
-        #expect(MemoryLayout<Stream>.stride <= 320)
-        #expect(MemoryLayout<RelayEnd>.stride <= 192)
+        #expect(MemoryLayout<Stream>.stride <= 376)
+        #expect(MemoryLayout<RelayEnd>.stride <= 248)
     }
 }

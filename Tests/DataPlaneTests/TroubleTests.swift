@@ -176,6 +176,56 @@ import Testing
         #expect(try acceptedSecond.receiveText(1) == "y")
     }
 
+    @Test func openConnectionsAreToldToANewMeshd() throws {
+        defer { mesh.stop() }
+        let (a, b) = try both()
+        let near = TestSocket()
+        try near.listen(SocketAddress(mesh.address("near"), 0))
+        let (client, _) = try pair(a)
+        let local = try a.connect(to: near.local)
+        let acceptedLocal = try near.accept()
+        try a.wait("both opened") { $0.opened.count == 2 }
+        try b.wait("opened") { $0.opened.count == 1 }
+        // One that is over is told to nobody.
+        let (past, acceptedPast) = try pair(a)
+        past.close()
+        acceptedPast.close()
+        try a.wait("third closed") { $0.closed.count == 1 }
+        try b.wait("second closed") { $0.closed.count == 1 }
+        let first = (a.seenNow.opened.filter { $0.id != a.seenNow.closed[0].id }, b.seenNow.opened[0])
+        for node in [a, b] { node.dropConnection() }
+        try a.wait("told again") { $0.opened.count == 5 }
+        try b.wait("told again") { $0.opened.count == 3 }
+        func told(_ record: ConnectionOpened) -> ConnectionOpened {
+            var record = record
+            // What the endpoint's address was is not kept.
+            record.upstream = record.originalDestination
+            return record
+        }
+        let again = a.seenNow.opened.dropFirst(3).sorted { $0.id < $1.id }
+        #expect(again == first.0.map(told).sorted { $0.id < $1.id })
+        #expect(again.map(\.direction) == [.outbound, .local] && again[1].dialCookie != 0)
+        #expect(b.seenNow.opened[2] == told(first.1))
+        _ = (client, local, acceptedLocal)
+    }
+
+    @Test func refusalOfThePeerCountsOnce() throws {
+        defer { mesh.stop() }
+        let (a, b) = try both()
+        let unused = TestSocket()
+        try unused.bind(SocketAddress(mesh.address("server"), 0))
+        for count in 1...3 {
+            let client = try a.connect(to: unused.local)
+            #expect(client.errorAtEnd() == ECONNRESET)
+            try a.wait("refused") { $0.opened.count == count }
+        }
+        func count(_ node: TestNode, _ reason: Reason) -> UInt64? {
+            node.report().counters.reasons[UInt16(truncatingIfNeeded: reason.rawValue)]
+        }
+        #expect(count(a, .MESH_REASON_PEER_REFUSED) == 3)
+        #expect(count(b, .MESH_REASON_CONNECT_REFUSED) == 3)
+    }
+
     @Test func tunnelsAreJudgedAgainWhenNumbersChange() throws {
         defer { mesh.stop() }
         let (a, b) = try both()

@@ -75,7 +75,7 @@ import Testing
             #expect(row.bytesSent == 100 && row.bytesReceived == 200 && row.command == "curl" && row.pid == 11)
             #expect(row.sourcePrincipal == "spiffe://t/ns/n/sa/c" && row.rttShared)
             let lines = series(table)
-            #expect(lines.count == 5)
+            #expect(lines.count == 6)
             #expect(lines.contains { $0.hasPrefix("istio_tcp_sent_bytes_total") && $0.hasSuffix(" 200") })
             #expect(lines.contains { $0.hasPrefix("istio_tcp_received_bytes_total") && $0.hasSuffix(" 100") })
             #expect(lines.contains { $0.hasPrefix("istio_tcp_connections_closed_total") && $0.hasSuffix(" 1") })
@@ -108,7 +108,7 @@ import Testing
         let row = try #require(rows(table).first)
         #expect(rows(table).count == 1 && row.command == "curl" && row.destinationCommand == "nginx")
         #expect(row.bytesSent == 5 && row.state == .closed && table.count == 1)
-        #expect(series(table).count == 10)
+        #expect(series(table).count == 12)
     }
 
     @Test func deniedConnectionIsRefusedWithItsReason() throws {
@@ -123,6 +123,86 @@ import Testing
         #expect(rows(table).map(\.reason) == ["authority_principal_mismatch", "endpoint_unreachable"])
         #expect(series(table).contains { $0.contains("response_flags=\"DENY\"") && $0.hasSuffix(" 1") })
         #expect(series(table).contains { $0.contains("response_flags=\"CONNECT\"") && $0.hasSuffix(" 1") })
+    }
+
+    @Test(arguments: Reason.all) func deniedVerdictNeverLooksLikeASuccess(_ reason: Reason) {
+        var table = FlowTable()
+        var decision = opened(.outbound)
+        (decision.allowed, decision.reason) = (false, reason)
+        table.record(decision)
+        let flagged = series(table).filter { !$0.contains("response_flags=\"-\"") }
+        for family in ["closed", "failed"] {
+            let lines = flagged.filter { $0.hasPrefix("istio_tcp_connections_\(family)_total") }
+            #expect(lines.count == 1 && lines.allSatisfy { $0.hasSuffix(" 1") }, "\(reason.name)")
+        }
+        #expect(!series(table).contains { $0.hasPrefix("istio_tcp_sockets_open") && !$0.hasSuffix(" 0") })
+    }
+
+    @Test func connectionThatTheMeshCutShortCountsAsFailed() {
+        let failed: [(Reason, Bool)] = [
+            (.MESH_REASON_NONE, false), (.MESH_REASON_APPLICATION_RESET, false), (.MESH_REASON_PEER_RESET, false),
+            (.MESH_REASON_WORKLOAD_GONE, false), (.MESH_REASON_PING_TIMEOUT, true), (.MESH_REASON_TUNNEL_LOST, true),
+            (.MESH_REASON_MEMORY_BUDGET, true), (.MESH_REASON_SLOW_PEER, true), (.MESH_REASON_DRAIN_DEADLINE, true),
+            (.MESH_REASON_STREAM_LIMIT, true), (.MESH_REASON_PROXY_STALE, true),
+        ]
+        for (reason, isFailed) in failed {
+            var table = FlowTable()
+            table.record(opened(.outbound))
+            table.record(closed(reason: reason))
+            let flagged = series(table).contains { $0.contains("response_flags=\"CONNECT\"") && $0.hasSuffix(" 1") }
+            #expect(flagged == isFailed, "\(reason.name)")
+        }
+    }
+
+    @Test func refusedStreamIsInTheSeriesOfItsDestination() throws {
+        var table = FlowTable()
+        var denied = opened(.inbound, cookie: 0)
+        (denied.allowed, denied.reason) = (false, .MESH_REASON_POLICY_DENIED)
+        for _ in 0..<FlowTable.peerRefusalsMax + 7 { table.record(denied) }
+        // Rows are bounded, what they count is not.
+        #expect(table.count == FlowTable.peerRefusalsMax && table.lost == 7)
+        let row = try #require(rows(table).first)
+        #expect(row.verdict == .denied && row.reason == "policy_denied" && row.direction == "inbound")
+        #expect(row.originalDestination == "\(server)" && row.destinationPrincipal == "spiffe://t/ns/n/sa/s")
+        let flagged = series(table).filter { $0.contains("response_flags=\"DENY\"") }
+        #expect(flagged.allSatisfy { $0.contains("reporter=\"destination\"") && $0.contains("policy=\"mutual_tls\"") })
+        #expect(flagged.contains { $0.hasPrefix("istio_tcp_connections_failed_total") && $0.hasSuffix(" 1031") })
+        #expect(flagged.contains { $0.contains("source_principal=\"spiffe://t/ns/n/sa/c\"") })
+        table.expire(now: 100_000_000_000)
+        #expect(table.count == 0)
+    }
+
+    @Test func connectionsOfAnEarlierMeshdGetTheirNamesBack() throws {
+        let before = kernel(.live, at: 60, sent: 1_000, received: 2_000)
+        for isKernelFirst in [true, false] {
+            var table = FlowTable(began: 50)
+            if isKernelFirst { table.record(before, addsUnknown: true) }
+            table.record(opened(.outbound))
+            if !isKernelFirst { table.record(before, addsUnknown: true) }
+            table.record(opened(.outbound))
+            let row = try #require(rows(table).first)
+            #expect(rows(table).count == 1 && row.sourcePrincipal == "spiffe://t/ns/n/sa/c" && row.tunnel == 5)
+            #expect(row.bytesSent == 1_000 && row.command == "curl" && row.state == .open)
+            table.record(kernel(.closed, at: 70, sent: 1_003, received: 2_007))
+            table.record(closed())
+            #expect(rows(table).map(\.state) == [.closed])
+            let lines = series(table)
+            // The earlier meshd has counted its opening, and what it had carried.
+            for (name, value) in [
+                ("connections_opened_total", 0), ("connections_closed_total", 1), ("sockets_open", 0),
+                ("sent_bytes_total", 7), ("received_bytes_total", 3),
+            ] {
+                #expect(lines.contains { $0.hasPrefix("istio_tcp_\(name)") && $0.hasSuffix(" \(value)") }, "\(name)")
+            }
+        }
+    }
+
+    @Test func openSocketsAreShownWhileTheyAreOpen() {
+        var table = FlowTable()
+        table.record(opened(.outbound))
+        #expect(series(table).contains { $0.hasPrefix("istio_tcp_sockets_open{") && $0.hasSuffix(" 1") })
+        table.record(closed())
+        #expect(series(table).contains { $0.hasPrefix("istio_tcp_sockets_open{") && $0.hasSuffix(" 0") })
     }
 
     @Test func socketThatTheProxyNeverMentionedEndsAfterTheWait() {
