@@ -13,7 +13,7 @@ extension UnsafeMutablePointer<LoopState> {
     func baggage(of id: WorkloadID) -> String? {
         if let known = pointee.peerNames.baggage[id] { return known }
         guard let workload = pointee.snapshot?.workload(id) else { return nil }
-        let text = Baggage(workload, cluster: CanonicalNames.cluster).description
+        let text = Baggage(workload, cluster: pointee.settings.cluster).description
         pointee.peerNames.baggage[id] = text
         return text
     }

@@ -78,6 +78,7 @@ struct LoopSettings: Sendable {
     /// Nil: names are not the mesh's to answer.
     var meshDomain: MeshDomain?
     var namesTimeToLive: UInt32
+    var cluster: String
 
     init(_ settings: ProxySettings) {
         tunnelsMax = Int(settings.tunnelsMax)
@@ -93,5 +94,6 @@ struct LoopSettings: Sendable {
         tunnelPort = settings.tunnelPort
         meshDomain = MeshDomain(settings.meshDomain)
         namesTimeToLive = settings.namesTimeToLiveSeconds
+        cluster = settings.cluster
     }
 }

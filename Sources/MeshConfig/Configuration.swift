@@ -73,8 +73,8 @@ package struct Configuration: Equatable, Sendable {
     package var stateDirectory = ""
     package var resourcesDirectory = ""
     package var certificatesDirectory = ""
-    /// Empty: the mesh's default network.
-    package var network = ""
+    /// Stands in metrics and in what peers are told.
+    package var cluster = ""
     package var admin = Admin()
     /// Nil: not served.
     package var metricsAddress: SocketAddress?

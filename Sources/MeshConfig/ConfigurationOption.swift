@@ -63,9 +63,9 @@ struct ConfigurationOption: Sendable {
             "Watched directory: `ca.pem`, and `chain.pem` and `key.pem` in `<namespace>/<service account>/`."
         ) { $0.certificatesDirectory = $1.text },
         .init(
-            "network", .networkName, .value(""),
-            "Network that this node's own network namespace belongs to; empty is the mesh's default network."
-        ) { $0.network = $1.text },
+            "cluster", .name, .value("culvert"),
+            "Name of the cluster in metrics (`source_cluster`, `destination_cluster`) and in what peer nodes are told."
+        ) { $0.cluster = $1.text },
     ]
 
     private static let services: [ConfigurationOption] = [

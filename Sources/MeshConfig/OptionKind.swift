@@ -29,8 +29,6 @@ enum OptionValue: Equatable, Sendable {
 /// What an option takes.
 enum OptionKind: Sendable {
     case name
-    /// A name, or nothing.
-    case networkName
     case trustDomain
     /// A DNS domain; nothing for `none`.
     case domain
@@ -51,7 +49,6 @@ enum OptionKind: Sendable {
     var expectation: String {
         switch self {
         case .name: NameRules.expectation
-        case .networkName: "\(NameRules.expectation), or \"\""
         case .trustDomain: "lower-case letters, digits, `.`, `-` and `_`, at most \(Principal.trustDomainLengthMax)"
         case .domain: "a DNS domain (`mesh.internal`) of at most \(MeshDomain.lengthMax) characters, or `none`"
         case .path: "an absolute path"
@@ -78,7 +75,6 @@ enum OptionKind: Sendable {
     func value(of text: String) -> OptionValue? {
         switch self {
         case .name: NameRules.isName(text) ? .text(text) : nil
-        case .networkName: text.isEmpty || NameRules.isName(text) ? .text(text) : nil
         case .trustDomain: Principal.isTrustDomain(text) ? .text(text) : nil
         case .domain: text == "none" ? .text("") : MeshDomain(text).map { .text($0.text) }
         case .path: Self.isPath(text, lengthMax: Self.pathLengthMax) ? .text(text) : nil

@@ -6,7 +6,7 @@ package struct CanonicalNames: Hashable, Sendable {
     package var service: String
     package var revision: String
 
-    /// Stands in Istio's `source_cluster` and `destination_cluster`, and in the baggage: a mesh of one cluster.
+    /// Stands in Istio's `source_cluster` and `destination_cluster`, and in the baggage, where nothing else is configured.
     package static let cluster = "culvert"
     /// Without a version label.
     package static let latest = "latest"

@@ -75,6 +75,8 @@ package struct ProxySettings: Equatable, Sendable {
     /// Whose names the proxy answers itself; empty: DNS is left alone.
     package var meshDomain: String = ""
     package var namesTimeToLiveSeconds: UInt32 = 5
+    /// What peers are told that the workloads of this node belong to.
+    package var cluster: String = CanonicalNames.cluster
 
     package init() {}
 }
@@ -197,7 +199,7 @@ package struct ConnectionOpened: Equatable, Sendable {
     package var originalDestination: SocketAddress
     package var upstream: SocketAddress
     package var peerNode: NodeID
-    /// 0 for `local` and for refused connections.
+    /// 0 for `local`, and for connections that were refused before they had one.
     package var tunnel: UInt32
     package var allowed: Bool
     package var reason: Reason

@@ -104,6 +104,7 @@ extension WireWriter {
         text(value.trustDomain)
         text(value.meshDomain)
         number(value.namesTimeToLiveSeconds)
+        text(value.cluster)
     }
 }
 
@@ -128,6 +129,7 @@ extension WireReader {
         value.trustDomain = try text("trust domain")
         value.meshDomain = try text("mesh domain")
         value.namesTimeToLiveSeconds = try number("time to live")
+        value.cluster = try text("cluster")
         return value
     }
 }

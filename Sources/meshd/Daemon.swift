@@ -81,7 +81,10 @@ final class Daemon {
         identity = try IdentityFeed(configuration, reactor: reactor, log: log)
         let records = RecordLog(directory: configuration.stateDirectory, bytesMax: configuration.recordsBytesMax)
         let succession = FlowSuccession(runtimeDirectory: configuration.runtimeDirectory)
-        flows = FlowFeed(log: log, records: records, succession: succession, kernel: kernel, reactor: reactor) {
+        flows = FlowFeed(
+            cluster: configuration.cluster, log: log, records: records, succession: succession, kernel: kernel,
+            reactor: reactor
+        ) {
             wiring.daemon?.interceptor.askProxies()
         }
         wiring.daemon = self

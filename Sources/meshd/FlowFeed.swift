@@ -12,6 +12,7 @@ final class FlowFeed {
     var table = FlowTable(began: BootClock.nanoseconds())
     private(set) var figures = ProxyFigures()
     let records: RecordLog
+    private let cluster: String
     private let log: DaemonLog
     private let kernel: NodeKernel
     private let askProxies: () -> Void
@@ -27,15 +28,16 @@ final class FlowFeed {
     private static let recordsPerSecondMax = 2_000
 
     var snapshot: Snapshot? {
-        didSet { table.names = snapshot.map { FlowNames($0) } }
+        didSet { table.names = snapshot.map { FlowNames($0, cluster: cluster) } }
     }
 
     init(
-        log: DaemonLog, records: RecordLog, succession: FlowSuccession, kernel: NodeKernel, reactor: Reactor,
-        askProxies: @escaping () -> Void
+        cluster: String, log: DaemonLog, records: RecordLog, succession: FlowSuccession, kernel: NodeKernel,
+        reactor: Reactor, askProxies: @escaping () -> Void
     ) {
         self.succession = succession
         inherited = succession.take()
+        self.cluster = cluster
         self.log = log
         self.records = records
         self.kernel = kernel

@@ -24,6 +24,7 @@ extension ConfigurationFile {
         settings.meshDomain = configuration.names.domain
         // A name is not kept longer than what stands behind it is served.
         settings.namesTimeToLiveSeconds = min(5, proxy.drainTimeoutMilliseconds / 1_000)
+        settings.cluster = configuration.cluster
         return settings
     }
 }

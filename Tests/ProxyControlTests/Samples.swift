@@ -105,6 +105,7 @@ enum Samples {
         settings.trustDomain = "culvert.example"
         settings.meshDomain = "mesh.internal"
         settings.namesTimeToLiveSeconds = 4
+        settings.cluster = "east"
         return settings
     }
 
