@@ -53,6 +53,7 @@ package struct NodeMetrics: Sendable {
     package var certificates: [Certificate] = []
     package var trustBundleNotAfter: Int64?
     package var proxy = Proxy()
+    package var peers = PeerLegs()
 
     package init() {}
 }
@@ -67,6 +68,7 @@ package enum MetricsPage {
         writeLosses(node, flows, to: &text)
         writeCertificates(node, to: &text)
         writeProxy(node.proxy, to: &text)
+        node.peers.write(to: &text)
         flows.connect.write(
             "meshd_connect_seconds", help: "From the accepted connection to the peer's answer.", to: &text)
         flows.firstByte.write(

@@ -58,6 +58,7 @@ final class DaemonFacts: AdminBackend {
         metrics.certificates = daemon.identity.rows.filter { $0.notAfter > 0 }
             .map { .init(principal: $0.principal, notAfter: $0.notAfter) }
         metrics.trustBundleNotAfter = daemon.identity.trustBundleNotAfter
+        metrics.peers = daemon.flows.peers
         metrics.proxy.isRunning = daemon.interceptor.isProxyConnected
         metrics.proxy.isOverloaded = counters.isOverloaded
         metrics.proxy.restarts = UInt64(max(0, daemon.interceptor.proxyStarts - 1))

@@ -11,6 +11,7 @@ import Telemetry
 final class FlowFeed {
     var table = FlowTable(began: BootClock.nanoseconds())
     private(set) var figures = ProxyFigures()
+    private(set) var peers = PeerLegs()
     let records: RecordLog
     private let cluster: String
     private let log: DaemonLog
@@ -104,6 +105,13 @@ final class FlowFeed {
                 tunnel.id, ofProxy: proxy, rttMicroseconds: tunnel.rttMicroseconds, retransmits: tunnel.retransmits)
         }
         table.keepTunnels(Set(list.map(\.id)), ofProxy: proxy)
+        peers.take(
+            figures.tunnels.map { tunnel in
+                PeerLegs.Tunnel(
+                    id: tunnel.id, openedNanoseconds: tunnel.openedNanoseconds,
+                    peer: snapshot?.node(tunnel.peerNode)?.name ?? "", rttMicroseconds: tunnel.rttMicroseconds,
+                    retransmits: tunnel.retransmits)
+            }, now: BootClock.nanoseconds())
     }
 
     private func refresh() {
