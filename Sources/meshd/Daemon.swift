@@ -8,6 +8,7 @@ import MeshDiscovery
 import MeshModel
 import OpenSSLTLS
 import ProxyControl
+import Telemetry
 
 /// The node daemon: one reactor thread, on which every feature does its work. This type wires them to each other, and
 /// says in which order they start and stop; each knows only what it is given here.
@@ -25,6 +26,8 @@ final class Daemon {
     private(set) var operation: Operation?
     let upgradeTarget: Upgrade
     var isBeingUpgraded = false
+    private var timers: [Reactor.TimerID] = []
+    private var clock = ClockWatch(wallMilliseconds: WallClock.milliseconds(), bootNanoseconds: BootClock.nanoseconds())
     private let signals: SignalDescriptor
 
     static func run(_ file: ConfigurationFile) -> Int32 {
@@ -101,6 +104,12 @@ final class Daemon {
             self?.flows.take(event)
         }
         watches.append(try reactor.watch(signals.descriptor) { [weak self] _ in self?.readSignals() })
+        timers = [
+            reactor.schedule(
+                afterMilliseconds: DaemonLog.intervalMilliseconds, every: DaemonLog.intervalMilliseconds
+            ) { [log] in log.tellSuppressed() },
+            reactor.schedule(afterMilliseconds: 1_000, every: 1_000) { [weak self] in self?.lookAtClock() },
+        ]
         let operation = try Operation(self)
         self.operation = operation
         identity.onChange = { [weak self] messages in
@@ -120,6 +129,8 @@ final class Daemon {
         source.stop()
         interceptor.shutdown()
         flows.stop()
+        for timer in timers { reactor.cancel(timer) }
+        log.tellSuppressed(isLast: true)
     }
 
     // MARK: what happens
@@ -146,6 +157,14 @@ final class Daemon {
     private func firstMessages(_ hello: ProxyHello, _ process: ProxyProcess) -> [SupervisorMessage] {
         flows.proxyConnected(process.pid, isFresh: hello.snapshotVersion == 0)
         return [.welcome(file.proxySettings)] + identity.messagesForNewProxy
+    }
+
+    /// Timers don't go by the time of day, but certificates do, and people who read logs and records.
+    private func lookAtClock() {
+        let jump = clock.jump(wallMilliseconds: WallClock.milliseconds(), bootNanoseconds: BootClock.nanoseconds())
+        guard let jump else { return }
+        log.warning("the time of day was set \(jump > 0 ? "forward" : "back") by \(abs(jump)) ms")
+        identity.reload()
     }
 
     private func readSignals() {

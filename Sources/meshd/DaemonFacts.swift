@@ -26,17 +26,12 @@ final class DaemonFacts: AdminBackend {
 
     private var kernelReasons: [UInt64] { (try? daemon.kernel.counters()) ?? [] }
 
-    /// Ready: connections of this node's workloads can be carried.
     func readiness() -> (ready: Bool, reason: String) {
-        guard let snapshot = daemonSnapshot else {
-            return (false, "no snapshot: \(daemon.resources.problem ?? "nothing read yet")")
-        }
-        guard daemon.interceptor.isProxyConnected else { return (false, "the proxy is not connected") }
-        guard daemon.interceptor.proxySnapshotVersion > 0 else { return (false, "the proxy has no snapshot yet") }
-        guard snapshot.node(snapshot.localNode) != nil else {
-            return (false, "there is no Node resource named \(node)")
-        }
-        return (true, "ready")
+        let interceptor = daemon.interceptor
+        let state = NodeReadiness(
+            node: node, snapshot: daemonSnapshot, problem: daemon.resources.problem,
+            isProxyConnected: interceptor.isProxyConnected, proxySnapshotVersion: interceptor.proxySnapshotVersion)
+        return (state.isReady, state.reason)
     }
 
     func metrics() -> [UInt8] {

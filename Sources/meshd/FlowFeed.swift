@@ -106,7 +106,7 @@ final class FlowFeed {
         }
         table.keepTunnels(Set(list.map(\.id)), ofProxy: proxy)
         peers.take(
-            figures.tunnels.map { tunnel in
+            list.map { tunnel in
                 PeerLegs.Tunnel(
                     id: tunnel.id, openedNanoseconds: tunnel.openedNanoseconds,
                     peer: snapshot?.node(tunnel.peerNode)?.name ?? "", rttMicroseconds: tunnel.rttMicroseconds,

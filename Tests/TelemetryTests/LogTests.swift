@@ -18,6 +18,28 @@ import Testing
         )
     }
 
+    @Test func timesAreReadAsTheyAreWritten() {
+        for milliseconds: Int64 in [
+            0, -1, 1_709_210_096_007, 1_709_164_800_000, 951_782_399_999, 4_102_444_800_000, 1_735_689_599_999,
+        ] {
+            let text = UTCTime.text(milliseconds: milliseconds)
+            #expect(UTCTime.milliseconds(parsing: Array(text.utf8)[...]) == milliseconds, "\(text)")
+        }
+        for text in ["", "2024-02-29T12:34:56Z", "2024-02-29T12:34:56.00xZ", "2024-02-29 12:34:56.007Z"] {
+            #expect(UTCTime.milliseconds(parsing: Array(text.utf8)[...]) == nil, "\(text)")
+        }
+    }
+
+    @Test func timeOfDayThatIsSetIsNoticed() {
+        var clock = ClockWatch(wallMilliseconds: 1_000_000, bootNanoseconds: 5_000_000_000)
+        #expect(clock.jump(wallMilliseconds: 1_002_000, bootNanoseconds: 7_000_000_000) == nil)
+        // A late look is none, and neither is slewing.
+        #expect(clock.jump(wallMilliseconds: 1_302_100, bootNanoseconds: 307_000_000_000) == nil)
+        #expect(clock.jump(wallMilliseconds: 4_903_100, bootNanoseconds: 308_000_000_000) == 3_600_000)
+        #expect(clock.jump(wallMilliseconds: 4_904_100, bootNanoseconds: 309_000_000_000) == nil)
+        #expect(clock.jump(wallMilliseconds: 1_000, bootNanoseconds: 310_000_000_000) == -4_904_100)
+    }
+
     @Test func linesBeyondTheLimitAreCountedAndTold() {
         var settings = LogLimiter.Settings()
         settings.linesPerInterval = 2
