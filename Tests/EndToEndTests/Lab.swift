@@ -152,6 +152,8 @@ struct Flow: Decodable {
     let verdict: String
     let reason: String?
     let originalDestination: String?
+    let peerNode: String?
+    let tunnel: UInt32?
 
     enum CodingKeys: String, CodingKey {
         case sourcePrincipal = "source_principal"
@@ -161,7 +163,8 @@ struct Flow: Decodable {
         case bytesSent = "bytes_sent"
         case bytesReceived = "bytes_received"
         case originalDestination = "original_destination"
-        case state, verdict, reason, source
+        case peerNode = "peer_node"
+        case state, verdict, reason, source, tunnel
     }
 }
 

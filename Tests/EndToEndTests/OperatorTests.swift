@@ -89,6 +89,71 @@ extension EndToEnd {
             }
         }
 
+        /// What Kiali and Istio's dashboards read: a series without one of these is not drawn.
+        @Test func everySeriesHasAllLabelsThatKialiReads() throws {
+            _ = try Traffic.client("download 100000")
+            let ends = ["source", "destination"].flatMap { end in
+                [
+                    "workload", "workload_namespace", "principal", "app", "version", "cluster", "canonical_service",
+                    "canonical_revision",
+                ].map { "\(end)_\($0)" }
+            }
+            let names =
+                ["reporter", "request_protocol", "response_flags", "connection_security_policy"] + ends
+                + ["destination_service", "destination_service_name", "destination_service_namespace"]
+            for node in ["a", "b"] {
+                let series = try Lab.metrics(node).filter { $0.hasPrefix("istio_tcp_") }
+                #expect(!series.isEmpty)
+                for line in series {
+                    let text = line.drop { $0 != "{" }.dropFirst().prefix { $0 != "}" }
+                    let labels = text.split(separator: ",").map { $0.prefix { $0 != "=" } }
+                    #expect(Set(labels.map(String.init)) == Set(names) && labels.count == names.count, "\(line)")
+                    #expect(!text.contains("=\"\""), "an empty label: \(line)")
+                }
+                let drawn = series.first {
+                    $0.hasPrefix("istio_tcp_sent_bytes_total{")
+                        && $0.contains("source_principal=\"\(Lab.principalPrefix)a-w1\"")
+                        && $0.contains("destination_principal=\"\(Lab.principalPrefix)b-w2\"")
+                }
+                let line = String(drawn ?? "")
+                for label in [
+                    "source_workload=\"a-w1\"", "destination_workload=\"b-w2\"", "source_workload_namespace=\"shop\"",
+                    "destination_workload_namespace=\"shop\"", "source_cluster=\"culvert\"",
+                    "destination_cluster=\"culvert\"", "source_canonical_service=", "request_protocol=\"tcp\"",
+                    "destination_service_namespace=\"shop\"", "source_canonical_revision=\"latest\"",
+                ] { #expect(line.contains(label), "\(label) on node \(node): \(line)") }
+                #expect(try Lab.metric(node, "istio_build{", "component=\"ztunnel\"") == 1)
+            }
+        }
+
+        @Test func theLegBetweenTheNodesIsMeasured() throws {
+            _ = try Traffic.client("download 1000000")
+            for (node, peer) in [("a", "b"), ("b", "a")] {
+                let measured = try Shell.waits(10) {
+                    try Lab.metric(node, "meshd_peer_rtt_seconds{", "peer_node=\"\(peer)\"") > 0
+                }
+                #expect(measured, "node \(node)")
+                #expect(
+                    try Lab.metrics(node).contains {
+                        $0.hasPrefix("meshd_peer_retransmits_total{peer_node=\"\(peer)\"}")
+                    })
+            }
+        }
+
+        @Test func aRefusedStreamIsInTheSeriesOfItsDestination() throws {
+            // Nobody listens there: the stream is allowed, and the application refuses it.
+            let before = try Lab.metric(
+                "b", "istio_tcp_connections_failed_total{", "reporter=\"destination\"",
+                "source_principal=\"\(Lab.principalPrefix)a-w1\"", "response_flags=\"CONNECT\"")
+            _ = try Lab.run("a", "w1", "curl -s -m 5 http://\(Lab.bracketed(Lab.address("b", "w3"))):4999/")
+            let counted = try Shell.waits(10) {
+                try Lab.metric(
+                    "b", "istio_tcp_connections_failed_total{", "reporter=\"destination\"",
+                    "source_principal=\"\(Lab.principalPrefix)a-w1\"", "response_flags=\"CONNECT\"") == before + 1
+            }
+            #expect(counted)
+        }
+
         @Test func lostEventsAreAlwaysExported() throws {
             #expect(try Lab.metrics("a").contains { $0.hasPrefix("meshd_") && $0.contains("lost") })
         }

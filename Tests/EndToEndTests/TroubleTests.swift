@@ -99,7 +99,7 @@ extension EndToEnd {
         @Test func withoutMeshdForHalfAMinuteConnectionsGoOn() throws {
             _ = try Traffic.client("ping-pong 1")
             let proxies = try ["a", "b"].map { try Lab.meshProcesses($0, "proxy") }
-            try Traffic.beginning("chat", "chat 38")
+            try Traffic.beginning("chat", "chat 60")
             try Shell.output("sleep 1")
             for node in ["a", "b"] { try Shell.output("kill -KILL \(Lab.processID("meshd-\(node)"))") }
             for _ in 0..<15 {
@@ -107,7 +107,17 @@ extension EndToEnd {
                 try Shell.output("sleep 2")
             }
             for node in ["a", "b"] { try Shell.output("\(Lab.tool) restart \(node)", seconds: 90) }
-            let result = try Traffic.ending("chat", within: 60)
+            for node in ["a", "b"] {
+                let isKnown = try Shell.waits(10) {
+                    try Lab.flows(node).contains {
+                        $0.state == "open" && $0.sourcePrincipal == Lab.principalPrefix + "a-w1"
+                            && $0.destinationPrincipal == Lab.principalPrefix + "b-w2" && $0.peerNode != ""
+                            && $0.tunnel != 0 && $0.bytesSent > 20
+                    }
+                }
+                #expect(isKnown, "the new meshd of node \(node) does not know whose the connection is")
+            }
+            let result = try Traffic.ending("chat", within: 90)
             #expect(result.broken == false)
             #expect((result.worked ?? 0) > 250)
             #expect(
