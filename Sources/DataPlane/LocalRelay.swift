@@ -98,7 +98,8 @@ extension UnsafeMutablePointer<LoopState> {
                 isClient: false, descriptor: -1, loop: self, other: client, openedAt: pointee.now,
                 workload: permit.destinationWorkload))
         client.pointee.connectionID = record.id
-        client.pointee.live = LiveConnection(permit, source: record.source.address)
+        client.pointee.live = LiveConnection(
+            permit, source: record.source.address, isPlaintext: record.direction == .inbound)
         client.pointee.opening = pointee.openings.take()
         client.pointee.opening?.initialize(to: Opening(side: .server(dial), record: record))
         insert(client)

@@ -74,6 +74,7 @@ extension Interceptor {
             strayMarks = strays
         }
         sockets.retryFailed()
+        if !inbound.problems.isEmpty { attempt { () throws(IOError) in try refreshKernel() } }
         lookForOlderConnections(isThorough: true)
         lookForConflictsAgain()
     }

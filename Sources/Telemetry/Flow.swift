@@ -169,7 +169,6 @@ struct Flow {
         ResponseFlags(Reason(number: reason) ?? .MESH_REASON_NONE, isDenied: marks.contains(.denied))
     }
 
-
     func labels(isSourceReporter: Bool, flags: ResponseFlags) -> IstioSeries.Labels {
         IstioSeries.Labels(
             isSourceReporter: isSourceReporter,

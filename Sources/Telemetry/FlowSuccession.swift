@@ -57,6 +57,8 @@ extension Flow {
         opened.tunnel = tunnel
         opened.reason = Reason(number: reason) ?? .MESH_REASON_NONE
         opened.openedNanoseconds = openedNanoseconds
+        opened.decidedBy = RuleName(rule: decidedBy.text)
+        opened.dryRunDenial = RuleName(rule: dryRunDenial.text)
         return opened
     }
 }

@@ -74,7 +74,8 @@ extension ConnectionOpened {
             sourcePrincipal: flow.sourcePrincipal, destinationPrincipal: flow.destinationPrincipal,
             source: flow.source, originalDestination: flow.originalDestination, upstream: flow.originalDestination,
             peerNode: flow.peerNode, tunnel: flow.tunnel, allowed: flow.allowed, reason: flow.reason,
-            policyGeneration: 0, openedNanoseconds: flow.openedNanoseconds)
+            policyGeneration: 0, openedNanoseconds: flow.openedNanoseconds, decidedBy: flow.decidedBy,
+            dryRunDenial: flow.dryRunDenial)
     }
 }
 
