@@ -48,8 +48,7 @@ package struct PolicyQuestion: Sendable {
         let workloads = Self.distinct(snapshot).filter { isNamed($0.key, to) }
         if workloads.isEmpty {
             let known = Self.distinct(snapshot).map(\.key) + snapshot.allServices.map(\.key)
-            throw UnknownName(
-                text: to, kind: "service with this port, or workload,", known: known.map(\.description).sorted())
+            throw UnknownName(text: to, kind: "service with this port, or workload,", known: Self.ways(known))
         }
         return workloads.map { ($0, port) }
     }
@@ -70,7 +69,7 @@ package struct PolicyQuestion: Sendable {
         if named.isEmpty {
             throw UnknownName(
                 text: from, kind: "workload, principal, address or `nobody`",
-                known: Self.distinct(snapshot).map(\.key.description).sorted())
+                known: Self.ways(Self.distinct(snapshot).map(\.key)))
         }
         return named.map { Self.client($0, Self.addresses($0).first ?? .unspecified, snapshot) }
     }
@@ -95,6 +94,11 @@ package struct PolicyQuestion: Sendable {
 
     private static func addresses(_ workload: WorkloadView) -> [IPAddress] {
         [workload.address(isIPv6: false), workload.address(isIPv6: true)].compactMap { $0 }
+    }
+
+    /// All that may be written for these names.
+    private static func ways(_ keys: [ResourceName]) -> [String] {
+        (keys.map(\.description) + keys.map(\.name)).sorted()
     }
 
     /// One for each resource: its instances are judged alike.
