@@ -39,7 +39,7 @@ final class DaemonLog {
     func refusal(_ flow: KernelFlowEvent) {
         if flow.role == .plain {
             return limited(
-                "plain text refused", key: "plain \(flow.reason.name) \(flow.source.address)",
+                .warn, "plain text refused", key: "plain \(flow.reason.name) \(flow.source.address)",
                 [
                     ("reason", flow.reason.name), ("source", "\(flow.source)"),
                     ("workload", "\(flow.workload.rawValue)"), ("destination", "\(flow.destination)"),
