@@ -232,8 +232,8 @@ package final class Interceptor {
                 supervisorConfiguration(), reactor: reactor,
                 callbacks: .init(
                     connected: { _, _ in }, message: { _, _ in }, ended: { _ in }, report: callbacks.report))
-        shutdown()
         supervisor.endProxy()
+        shutdown()
         unlink(configuration.runtimeDirectory + "/identities")
         cgroups.remove(hierarchy)
     }

@@ -148,6 +148,8 @@ package final class ProxySupervisor {
     /// most.
     package func endProxy() {
         let known = processes.map(\.pid)
+        // Nobody wants to know any more what they say.
+        for process in processes { process.channel?.close() }
         stop()
         killAll(known: known)
         unlink(configuration.controlDirectory + "/control.sock")
