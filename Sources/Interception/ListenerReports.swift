@@ -41,15 +41,13 @@ extension Interceptor {
     // MARK: private
 
     private func endListener(_ place: ListenerConflicts.Place) -> Bool {
-        guard let id = namespaces.id(ofCookie: place.namespaceCookie), !sockets.listens(id, place.address) else {
-            return false
-        }
+        guard let id = namespaces.id(ofCookie: place.namespaceCookie) else { return false }
         // "Any" is one to the kernel side, whichever family the socket has.
         let anyIPv4 = IPAddress(ipv4: 0)
         let addresses =
             place.address.address.isUnspecified ? [anyIPv4, .unspecified] : [place.address.address]
         var isEnded = false
-        for address in addresses {
+        for address in addresses where !sockets.listens(id, SocketAddress(address, place.address.port)) {
             attempt { () throws(IOError) in
                 let ended = try namespaces.open(id).inside { () throws(IOError) in
                     try ConnectionEnd.destroy(

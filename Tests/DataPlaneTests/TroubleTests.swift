@@ -200,6 +200,8 @@ import Testing
             var record = record
             // What the endpoint's address was is not kept.
             record.upstream = record.originalDestination
+            // Nor is the rule that decided.
+            record.decidedBy = .none
             return record
         }
         let again = a.seenNow.opened.dropFirst(3).sorted { $0.id < $1.id }

@@ -324,7 +324,7 @@ import Testing
         #expect(table.seriesCount == 0)
     }
 
-    @Test func flowIsSmall() { #expect(MemoryLayout<Flow>.stride <= 280) }
+    @Test func flowIsSmall() { #expect(MemoryLayout<Flow>.stride <= 288) }
 
     @Test func rowsAndPagesSurviveTheirJSON() throws {
         var table = FlowTable()
