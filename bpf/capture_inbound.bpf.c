@@ -209,6 +209,9 @@ int mesh_arrival(struct bpf_sk_lookup *ctx)
 	if (!settings || ctx->protocol != IPPROTO_TCP)
 		return SK_PASS;
 	describe_arrival(ctx, &arrival);
+	/* sock_diag asks for a listener in this way; no packet comes from there. */
+	if (!arrival.tuple.local_port_be && mesh_is_unspecified(&arrival.tuple.local))
+		return SK_PASS;
 	switch (find_listener(arrival.tuple.netns_cookie, &arrival.tuple.remote, arrival.tuple.remote_port_be,
 			      &arrival.workload)) {
 	case LISTENER_NONE:
