@@ -1,10 +1,6 @@
 // OpenSSL 3.0 as Swift sees it: the library's headers, and its macros as functions (prefix `copenssl_`).
 #pragma once
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-
 #include <openssl/bio.h>
 #include <openssl/bn.h>
 #include <openssl/crypto.h>
