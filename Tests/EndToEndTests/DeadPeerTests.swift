@@ -45,6 +45,7 @@ extension EndToEnd {
             try declare()
             defer {
                 try? Lab.stop("envoy-server")
+                try? Lab.stop("traffic-server-back")
                 _ = try? Shell.run("rm -f \(Self.file); \(Self.link) del \(Self.node)/\(Self.length) dev mesh0")
             }
             #expect(try Shell.waits(10) { try Lab.meshctl("a", "workloads").output.contains("d-w1") })
@@ -92,10 +93,13 @@ extension EndToEnd {
         private func comeBack() throws {
             try Certificates.make("dead-node", principal: Lab.principalPrefix + "d-w1")
             try Shell.output("\(Self.link) add \(Self.node)/\(Self.length) dev mesh0 nodad 2>/dev/null || true")
+            // What Envoy hands on in plain text no workload of ours would take.
+            try Lab.start(
+                "traffic-server-back", "b", "none", "\(Lab.python) \(Lab.applications)/traffic_server.py 7011")
             try EnvoyInterop.start(
                 "server", "b",
                 [
-                    "AT": Self.node, "TO": Lab.address("b"), "PORT": "7000", "PEER": Lab.principalPrefix,
+                    "AT": Self.node, "TO": Lab.address("b"), "PORT": "7011", "PEER": Lab.principalPrefix,
                     "CERTIFICATE": "\(Certificates.directory)/dead-node.pem",
                     "KEY": "\(Certificates.directory)/dead-node-key.pem", "TRUST": "\(Lab.state)/ca/ca.pem",
                 ])
