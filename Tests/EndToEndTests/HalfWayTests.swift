@@ -1,7 +1,8 @@
 import Testing
 
 extension EndToEnd {
-    /// A tool that was killed while it worked: the next run finds its way, and nothing of either is left.
+    /// A tool that was killed while it worked: the next run finds its way, and nothing of either is left. With the mesh it
+    /// would build, which waits for the test runner; tools/test kills the demo half-way instead.
     @Suite("Half-way", .timeLimit(.minutes(10)))
     struct HalfWay {
         static let other = "CULVERT_LAB=culvert-half \(Lab.tool)"
@@ -9,17 +10,6 @@ extension EndToEnd {
         @Test func aPlainLabComesUpAgainAndLeavesNothing() throws {
             for delay in ["0.05", "0.2", "0.4"] { try kill(after: delay, "up --plain") }
             try Shell.output("\(Self.other) up --plain && \(Self.other) exec a -- true && \(Self.other) down")
-            try expectNoTrace()
-        }
-
-        /// At moments of its own kind each: nothing there, cgroups and networks, nginx, certificates, one meshd, both.
-        @Test func aMeshedLabComesUpAgainCarriesAndLeavesNothing() throws {
-            let kind = "--\(Lab.variable("LAB_BUILD"))"
-            for delay in ["1", "3", "5", "8", "12"] { try kill(after: delay, "up \(kind)") }
-            try Shell.output("\(Self.other) up \(kind)", seconds: 300)
-            let page = try Shell.output("\(Self.other) exec a -- curl -sS -m 10 http://web/")
-            #expect(page == "Hello from web on node b.\n")
-            try Shell.output("\(Self.other) down", seconds: 120)
             try expectNoTrace()
         }
 
