@@ -175,7 +175,7 @@ extension EndToEnd {
             try Shell.output("kill -STOP \(proxy)")
             defer { _ = try? Shell.output("kill -CONT \(proxy)") }
             let isRefused = try Shell.waits(8) {
-                try dig("+short +notcp @\(Self.resolver) \(Self.outside)").contains("refused")
+                try dig("+tries=1 +time=1 +short +notcp @\(Self.resolver) \(Self.outside)").contains("refused")
             }
             #expect(isRefused, "closed, not open")
             try Shell.output("kill -CONT \(proxy)")

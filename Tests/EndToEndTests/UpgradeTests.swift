@@ -80,7 +80,6 @@ extension EndToEnd {
                 #expect(isWhole, "\(node): \(found) records of \(all) connections")
                 #expect(try records(node).dropFirst(before[index]).allSatisfy { $0.contains("\"reason\":\"none\"") })
             }
-            #expect(try Lab.metric("a", "meshd_events_lost_total") == 0)
         }
 
         @Test func aBinaryThatCannotStartIsRefusedAndTheFormerOneStays() throws {
