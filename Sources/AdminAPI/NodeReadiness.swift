@@ -5,6 +5,8 @@ package import MeshModel
 package enum NodeReadiness: Equatable, Sendable {
     case ready
     case notReady(String)
+    /// The node's own workloads are served, but no peer node can reach it.
+    case alone(String)
 
     /// `problem`: of the last attempt to make a snapshot.
     package init(
@@ -14,24 +16,33 @@ package enum NodeReadiness: Equatable, Sendable {
             self = .notReady("no snapshot: \(problem ?? "nothing read yet")")
             return
         }
-        // A node without a resource is in the snapshot too, without an address.
-        guard let view = snapshot.node(snapshot.localNode), !view.tunnelAddresses.isEmpty else {
-            self = .notReady("there is no Node resource named \(node) with a tunnel address: no peer node can reach it")
-            return
-        }
         guard isProxyConnected else {
             self = .notReady("the proxy is not connected")
             return
         }
-        self = proxySnapshotVersion > 0 ? .ready : .notReady("the proxy has no snapshot yet")
+        guard proxySnapshotVersion > 0 else {
+            self = .notReady("the proxy has no snapshot yet")
+            return
+        }
+        // A node without a resource is in the snapshot too, without an address.
+        guard let view = snapshot.node(snapshot.localNode), !view.tunnelAddresses.isEmpty else {
+            self = .alone("there is no Node resource named \(node) with a tunnel address: no peer node can reach it")
+            return
+        }
+        self = .ready
     }
 
     package var isReady: Bool { self == .ready }
+    /// What a service manager waits for: a node without resources yet has started all the same.
+    package var hasStarted: Bool {
+        if case .notReady = self { return false }
+        return true
+    }
 
     package var reason: String {
         switch self {
         case .ready: "ready"
-        case .notReady(let reason): reason
+        case .notReady(let reason), .alone(let reason): reason
         }
     }
 }

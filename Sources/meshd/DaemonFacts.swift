@@ -26,12 +26,13 @@ final class DaemonFacts: AdminBackend {
 
     private var kernelReasons: [UInt64] { (try? daemon.kernel.counters()) ?? [] }
 
-    func readiness() -> (ready: Bool, reason: String) {
+    func readiness() -> (ready: Bool, reason: String) { (state.isReady, state.reason) }
+
+    var state: NodeReadiness {
         let interceptor = daemon.interceptor
-        let state = NodeReadiness(
+        return NodeReadiness(
             node: node, snapshot: daemonSnapshot, problem: daemon.resources.problem,
             isProxyConnected: interceptor.isProxyConnected, proxySnapshotVersion: interceptor.proxySnapshotVersion)
-        return (state.isReady, state.reason)
     }
 
     func metrics() -> [UInt8] {

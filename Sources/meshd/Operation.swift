@@ -54,8 +54,8 @@ final class Operation {
 
     private func sayReadyOnce() {
         guard !hasSaidReady else { return }
-        let state = facts.readiness()
-        guard state.ready else { return }
+        let state = facts.state
+        guard state.hasStarted else { return }
         hasSaidReady = true
         reactor.cancel(timers.removeFirst())
         try? notification.ready(status: "carries connections of node \(facts.node)")
