@@ -44,6 +44,7 @@ package final class LocalInstances {
     private let events: FileWatch
     private let identities: IdentityKeeper
     private var byCgroup: [UInt64: Instance] = [:]
+    private var isWatching = false
 
     package init(
         hierarchy: CgroupHierarchy, identities: IdentityKeeper, namespaces: NamespaceTable
@@ -94,7 +95,8 @@ package final class LocalInstances {
     package func watch(
         on reactor: Reactor, body: @escaping () -> Void
     ) throws(IOError) -> Reactor.WatchID {
-        try reactor.watch(events.descriptor) { [weak self] _ in
+        isWatching = true
+        return try reactor.watch(events.descriptor) { [weak self] _ in
             _ = try? self?.events.events()
             body()
         }
@@ -159,6 +161,10 @@ package final class LocalInstances {
             instance.watch = try events.add(hierarchy.directory(found.path) + "/cgroup.events", .modified)
         } catch {
             instance.problem = "can't watch cgroup \(found.path): \(error)"
+        }
+        // Filled before anybody looked. What ran before meshd did has its namespace already.
+        if instance.isPopulated && isWatching {
+            instance.unsettledUntilNanoseconds = BootClock.nanoseconds() + Self.settlingNanoseconds
         }
         byCgroup[found.id] = instance
         resolve(found.id, &changes)

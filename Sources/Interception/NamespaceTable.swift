@@ -57,11 +57,16 @@ package final class NamespaceTable {
         try note(anchor, try open(anchor, identity: nil))
     }
 
-    /// The same for the namespace that a process of `cgroup` has now, if that is the one with `cookie`.
+    /// The same for the namespace with this cookie, where process `pid` or another one of `cgroup` is now; nil: none is
+    /// (any more).
     package func resolve(pid: Int32, cookie: UInt64, cgroup: String) throws(IOError) -> NetworkNamespaceID? {
-        let namespace = try NetworkNamespace(pid: pid)
-        guard try namespace.cookie() == cookie else { return nil }
-        return try note(.cgroup(path: cgroup), namespace)
+        // Whoever was refused may have ended at once; what started it is likely to be there still.
+        for process in [pid] + processes(below: cgroup) {
+            guard let namespace = try? NetworkNamespace(pid: process), (try? namespace.cookie()) == cookie
+            else { continue }
+            return try note(.cgroup(path: cgroup), namespace)
+        }
+        return nil
     }
 
     /// Opens a known namespace by any of its anchors; ENOENT when none leads to it any more.

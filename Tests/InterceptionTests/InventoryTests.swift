@@ -114,4 +114,29 @@ func workload(
             #expect(store.workload(cgroup: 1, resource: ResourceName(namespace: "n", name: "x")).rawValue == 1)
         }
     }
+
+    @Test func aNamespaceIsFoundByWhoeverOfTheWorkloadIsStillInIt() throws {
+        let (named, top) = (try TestNamespace("found"), try TestCgroup("found"))
+        try top.hierarchy.create(top.path + "/w/below")
+        let arguments = ["/usr/sbin/ip", "netns", "exec", named.name, "/bin/sleep", "60"]
+        var spawn = ProcessSpawn(path: arguments[0], arguments: arguments)
+        spawn.cgroupProcs = top.hierarchy.procsFile(top.path + "/w/below")
+        let stays = try spawn.start(passing: DescriptorBatch())
+        defer {
+            kill(stays.pid, SIGKILL)
+            _ = stays.awaitEnd(milliseconds: 5_000)
+            _ = stays.reap()
+        }
+        let cookie = try NetworkNamespace(name: named.name).cookie()
+        let table = try NamespaceTable(hierarchy: top.hierarchy) { _ in NetworkNamespaceID(rawValue: 7) }
+        let ended: Int32 = 1 << 22  // Beyond the largest process number there is.
+        var found: NetworkNamespaceID?
+        for _ in 0..<250 where found == nil {
+            found = try table.resolve(pid: ended, cookie: cookie, cgroup: top.path + "/w")
+            if found == nil { usleep(20_000) }
+        }
+        #expect(found?.rawValue == 7)
+        #expect(try table.resolve(pid: ended, cookie: cookie &+ 1, cgroup: top.path + "/w") == nil)
+        #expect(try table.resolve(pid: ended, cookie: cookie, cgroup: top.path + "/none") == nil)
+    }
 }
