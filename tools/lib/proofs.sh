@@ -6,14 +6,13 @@
 APPLICATIONS=$ROOT/Tests/Applications
 
 proofs_begin() {
-    PROOFS=$(mktemp -d "/run/$LAB-proofs.XXXXXX")
-    chmod 755 "$PROOFS"
+    # In the lab, so that it goes with it, also after a demo that was killed.
+    PROOFS=$LAB_STATE/proofs
+    mkdir -m 755 "$PROOFS"
     lab_start traffic-server b w2 /usr/bin/python3 "$APPLICATIONS/traffic_server.py" 7000
     lab_start traffic-server-inner b w3 /usr/bin/python3 "$APPLICATIONS/traffic_server.py" 7000
     wait_for 10 traffic ping-pong 1 || die "the traffic server does not answer through the mesh"
 }
-
-proofs_end() { rm -rf "${PROOFS:-}"; }
 
 # traffic VERB [ARGUMENT…]: the traffic client as workload w1 of node a against service echo; prints JSON.
 traffic() { lab_in a w1 /usr/bin/python3 "$APPLICATIONS/traffic_client.py" echo 7000 "$@"; }
