@@ -1,8 +1,10 @@
-/* Pieces of memory, as the header says. */
+/* Memory for libcrypto, as the header says. */
+#define _GNU_SOURCE
 #include "clinux_pieces.h"
 
 #include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
 	PIECE_SIZE = 72, /* what malloc makes of 64, without loss */
@@ -11,6 +13,9 @@ enum {
 
 static _Thread_local void *kept[KEPT_MAX];
 static _Thread_local int kept_count;
+static _Thread_local int is_cleansing;
+
+void clinux_cleanse_freed(int is_on) { is_cleansing = is_on; }
 
 void *clinux_piece_take(size_t size, const char *file, int line)
 {
@@ -22,19 +27,36 @@ void *clinux_piece_take(size_t size, const char *file, int line)
 	return malloc(PIECE_SIZE);
 }
 
+/* realloc may move, and leaves the old bytes where they were. */
+static void *resize_and_cleanse(void *piece, size_t size, const char *file, int line)
+{
+	void *other = malloc(size);
+	size_t held;
+
+	if (!other || !piece)
+		return other;
+	held = malloc_usable_size(piece);
+	memcpy(other, piece, held < size ? held : size);
+	clinux_piece_give(piece, file, line);
+	return other;
+}
+
 void *clinux_piece_resize(void *piece, size_t size, const char *file, int line)
 {
-	(void)file, (void)line;
 	if (size == 0) {
 		clinux_piece_give(piece, file, line);
 		return NULL;
 	}
-	return realloc(piece, size < PIECE_SIZE ? PIECE_SIZE : size);
+	if (size < PIECE_SIZE)
+		size = PIECE_SIZE;
+	return is_cleansing ? resize_and_cleanse(piece, size, file, line) : realloc(piece, size);
 }
 
 void clinux_piece_give(void *piece, const char *file, int line)
 {
 	(void)file, (void)line;
+	if (piece && is_cleansing)
+		explicit_bzero(piece, malloc_usable_size(piece));
 	if (piece && kept_count < KEPT_MAX && malloc_usable_size(piece) == PIECE_SIZE) {
 		kept[kept_count++] = piece;
 		return;

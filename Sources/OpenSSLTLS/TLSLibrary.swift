@@ -12,8 +12,8 @@ package enum TLSLibrary {
     /// Loads everything that OpenSSL loads at first use, so that a process may forbid itself to open files after it.
     /// Reads no configuration file. Call it once, before threads and before seccomp.
     package static func prepare() throws(TLSSetupError) {
-        // Only possible before the library has taken any memory; without it, it works all the same.
-        _ = CRYPTO_set_mem_functions(clinux_piece_take, clinux_piece_resize, clinux_piece_give)
+        // Without it, it works all the same.
+        _ = hasOwnMemory
         let options = UInt64(OPENSSL_INIT_NO_LOAD_CONFIG) | UInt64(OPENSSL_INIT_LOAD_SSL_STRINGS)
         guard OPENSSL_init_ssl(options, nil) == 1 else { throw .last("cannot initialise OpenSSL") }
         var seed: UInt8 = 0
@@ -21,14 +21,16 @@ package enum TLSLibrary {
         try rehearse()
     }
 
-    /// Makes the library overwrite what it frees while it handles a key: reading a PEM text leaves its lines and the
-    /// decoded key in freed memory otherwise. Before the first use of the library in the process.
+    /// Demands that the library overwrites what it frees while it handles a key: reading a PEM text leaves its lines and
+    /// the decoded key in freed memory otherwise. Before the first use of the library in the process.
     package static func cleanseKeys() throws(TLSSetupError) {
-        guard isCleansing else { throw TLSSetupError("OpenSSL was used before it could be told to cleanse keys") }
+        guard hasOwnMemory else { throw TLSSetupError("OpenSSL was used before it could be told to cleanse keys") }
     }
 
-    private static let isCleansing: Bool =
-        CRYPTO_set_mem_functions(clinux_secret_malloc, clinux_secret_realloc, clinux_secret_free) == 1
+    /// Once in a process, before the library has taken any memory: OpenSSL would take other functions later on, and
+    /// forget these.
+    private static let hasOwnMemory: Bool =
+        CRYPTO_set_mem_functions(clinux_piece_take, clinux_piece_resize, clinux_piece_give) == 1
 
     static func cleansing<Result>(_ body: () -> Result) -> Result {
         clinux_cleanse_freed(1)

@@ -53,7 +53,7 @@ extension EndToEnd {
         }
 
         /// meshd keeps the text of a key for a proxy that is started anew, the proxy the number that it signs with; no
-        /// message or buffer has left another copy (libcrypto's own may hold what it decoded last). A key that came while both ran is no exception.
+        /// message, buffer or library has left another copy. A key that came while both ran is no exception.
         @Test func aKeyIsInMemoryOnceWhereItIsNeededAndNowhereElse() throws {
             let keys = "\(Lab.state)/a/certificates/shop/a-w{1,2,3,4}/key.pem"
             try expectOneCopyEach(keys)
@@ -82,6 +82,7 @@ extension EndToEnd {
             #expect(daemon.number == 0 && daemon.words == 0, "decoded keys in meshd: \(daemon)")
             let proxy: Copies = try Self.look("search \(Self.proxy("a")) \(keys)")
             #expect(proxy.text == 0, "texts in the proxy")
+            #expect(proxy.number == 0, "decoded texts in the proxy")
             #expect(proxy.words == 4, "keys that the proxy signs with")
             for pid in try Lab.meshProcesses("a", "sockets") {
                 let maker: Copies = try Self.look("search \(pid) \(keys)")
