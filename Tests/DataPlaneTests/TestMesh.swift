@@ -10,7 +10,8 @@ import Synchronization
 final class TestMesh: @unchecked Sendable {
     static let trustDomain = "test.example"
 
-    let tunnelPort: UInt16 = 25_008
+    /// Below the ports that the kernel chooses. Each test process has its own: [::1] is the same for all.
+    let tunnelPort = UInt16(20_000 + getpid() % 10_000)
     /// Each mesh of each test process has loopback addresses of its own.
     private let network: UInt32
     private static let serial = Atomic<UInt32>(UInt32(truncatingIfNeeded: getpid()) << 6)

@@ -1,8 +1,7 @@
 import Testing
 
 extension EndToEnd {
-    /// A tool that was killed while it worked: the next run finds its way, and nothing of either is left. With the mesh it
-    /// would build, which waits for the test runner; tools/test kills the demo half-way instead.
+    /// A tool that was killed while it worked: the next run finds its way, and nothing of either is left.
     @Suite("Half-way", .timeLimit(.minutes(10)))
     struct HalfWay {
         static let other = "CULVERT_LAB=culvert-half \(Lab.tool)"
@@ -10,6 +9,17 @@ extension EndToEnd {
         @Test func aPlainLabComesUpAgainAndLeavesNothing() throws {
             for delay in ["0.05", "0.2", "0.4"] { try kill(after: delay, "up --plain") }
             try Shell.output("\(Self.other) up --plain && \(Self.other) exec a -- true && \(Self.other) down")
+            try expectNoTrace()
+        }
+
+        /// At moments of its own kind each: nothing there, cgroups and networks, nginx, certificates, one meshd, both.
+        @Test func aMeshedLabComesUpAgainCarriesAndLeavesNothing() throws {
+            let up = "up --binaries \(Lab.state)/bin"
+            for delay in ["0.1", "0.4", "0.8", "1.2", "1.7", "2.5"] { try kill(after: delay, up) }
+            try Shell.output("\(Self.other) \(up)", seconds: 120)
+            let page = try Shell.output("\(Self.other) exec a -- curl -sS -m 10 http://web/")
+            #expect(page == "Hello from web on node b.\n")
+            try Shell.output("\(Self.other) down", seconds: 120)
             try expectNoTrace()
         }
 

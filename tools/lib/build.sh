@@ -2,8 +2,12 @@
 # The products that people run, built when missing or stale. MESHD and MESHCTL are set to their paths. Release products
 # hold Swift's runtime in themselves: they run where no Swift is installed, and share no writable library pages.
 
-# build_products release|debug
+# build_products release|debug|DIRECTORY: sets MESHD and MESHCTL; what a directory (an absolute path) holds is taken as it is.
 build_products() {
+    if [ "${1#/}" != "$1" ]; then
+        MESHD=$1/meshd MESHCTL=$1/meshctl
+        return 0
+    fi
     local log=$ROOT/.build/products.log arguments=(-c "$1")
     [ "$1" = debug ] || arguments+=(--static-swift-stdlib)
     say "builds meshd and meshctl ($1)"
