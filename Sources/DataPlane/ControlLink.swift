@@ -7,7 +7,9 @@ import ProxyControl
 /// and keeps what it can't, within bounds. What the messages mean is `ProxyController`'s.
 final class ControlLink {
     struct Callbacks {
-        /// A connection to meshd is there: say hello.
+        /// The first message of a connection to meshd.
+        var hello: () -> ProxyMessage?
+        /// The connection is there; hello, and what the last meshd did not take any more, are on their way.
         var connected: () -> Void
         var received: (SupervisorMessage, consuming DescriptorBatch) -> Void
     }
@@ -68,9 +70,14 @@ final class ControlLink {
     /// False when it can't be sent: the link is down or too far behind.
     @discardableResult
     func send(_ message: ProxyMessage) -> Bool {
-        guard socket != nil else { return false }
+        guard isConnected else { return false }
         for part in message.encodeParts() {
-            guard send(Pending(bytes: part, isRecord: message.isRecord, descriptors: .init())) else { return false }
+            let pending = Pending(bytes: part, isRecord: message.isRecord, descriptors: .init())
+            if !isConnected, pending.isRecord {
+                unsent.append(pending)
+            } else if !send(pending) {
+                return false
+            }
         }
         return true
     }
@@ -109,10 +116,12 @@ final class ControlLink {
             watch = try reactor.watch(box.socket.descriptor) { [weak self] interest in self?.ready(interest) }
             socket = box
             pauseMilliseconds = Self.pauseFirstMilliseconds
-            callbacks?.connected()
             let again = unsent
             unsent = []
-            for message in again { _ = send(message) }
+            if let hello = callbacks?.hello() { send(hello) }
+            // Before anything newer: a connection's end must not overtake its beginning.
+            for message in again where !send(message) && !isConnected { unsent.append(message) }
+            if isConnected { callbacks?.connected() }
         } catch {
             _ = reactor.schedule(afterMilliseconds: pauseMilliseconds) { [weak self] in self?.connect() }
             pauseMilliseconds = min(pauseMilliseconds * 2, Self.pauseMaxMilliseconds)
@@ -138,16 +147,17 @@ final class ControlLink {
     private func flush() {
         guard let box = socket else { return }
         var sent = 0
+        var isBroken = false
         do throws(IOError) {
             while sent < queue.count {
                 guard try box.socket.send(queue[sent].bytes, descriptors: queue[sent].descriptors) else { break }
                 queuedBytes -= queue[sent].bytes.count
                 sent += 1
             }
-        } catch {
-            return disconnect()
-        }
+        } catch { isBroken = true }
+        // What was taken is not said again.
         queue.removeFirst(sent)
+        if isBroken { return disconnect() }
         if queue.isEmpty, let watch { try? reactor.change(watch, to: .read) }
     }
 

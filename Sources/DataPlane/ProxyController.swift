@@ -46,7 +46,8 @@ final class ProxyController {
     func start() {
         link.start(
             ControlLink.Callbacks(
-                connected: { [weak self] in self?.sayHello() },
+                hello: { [weak self] in (self?.hello).map { .hello($0) } },
+                connected: { [weak self] in self?.connected() },
                 received: { [weak self] message, descriptors in self?.take(message, descriptors) }))
         _ = reactor.schedule(afterMilliseconds: 500, every: 500) { [weak self] in self?.tick() }
     }
@@ -56,13 +57,16 @@ final class ProxyController {
 
     // MARK: meshd
 
-    private func sayHello() {
+    private var hello: ProxyHello {
         var hello = ProxyHello(
             pid: getpid(), loops: UInt16(clamping: loops.count), snapshotVersion: snapshot?.version ?? 0,
             listeners: listeners.values.sorted { $0.id < $1.id }, principals: identities.principals,
             connections: shared?.counters().connections ?? 0)
         hello.isDraining = shared?.isDraining.load(ordering: .relaxed) ?? false
-        link.send(.hello(hello))
+        return hello
+    }
+
+    private func connected() {
         guard let shared else { return }
         forwardReports()
         shared.postToAll(.announce)

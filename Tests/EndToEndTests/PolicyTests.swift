@@ -101,6 +101,8 @@ extension EndToEnd {
             try drop(proposal)
             #expect(Shell.waits(10) { (try? Traffic.client("ping-pong 1"))?.microseconds != nil })
             #expect(try Lab.meshctl("b", "policy explain --from a-w1 --to echo --port 7000").status == 0)
+            // Nobody else gains or loses by it.
+            #expect(try Lab.meshctl("b", "policy explain --from a-w2 --to echo --port 7000").status == 0)
             let nobody = try Lab.meshctl("b", "policy explain --from nobody --to b-w2 --port 7000 -o json")
             #expect(
                 nobody.status == 1 && nobody.output.contains("\"reason\":\"plaintext_refused\""), "\(nobody.output)")

@@ -54,6 +54,10 @@ extension EndToEnd {
         @Test func eightStoppedReadersDoNotHoldUpTheNinthStream() throws {
             _ = try Traffic.client("ping-pong 1")
             try Traffic.beginning("readers", "stopped 8 \(64 << 20) 30")
+            // While they stop: all of them are streams of one tunnel.
+            let areInOne = try Shell.waits(20) { try Lab.tunnels("a", to: "b-w2").contains { $0.streams >= 8 } }
+            let tunnels = try Lab.tunnels("a", to: "b-w2")
+            #expect(areInOne && tunnels.count == 1, "\(tunnels)")
             let result = try Traffic.ending("readers", within: 120)
             #expect(result.meanwhile?.intact == true)
             #expect((result.meanwhile?.seconds ?? 1_000) < 20)

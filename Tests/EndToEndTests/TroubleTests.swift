@@ -152,6 +152,9 @@ extension EndToEnd {
             }
             #expect(isNamed, "certs does not say that it has expired")
             #expect(try Lab.meshctl("a", "certs").status == 1)
+            let expiry = try Lab.metric("a", "meshd_certificate_expiry_timestamp_seconds", "sa/a-w4")
+            let now = Double(try Shell.output("date +%s").dropLast()) ?? 0
+            #expect(expiry > 0 && expiry <= now, "\(expiry) is not before \(now)")
             for pid in try Lab.meshProcesses("a", "proxy") { try Shell.output("kill -KILL \(pid)") }
             let isRefused = try Shell.waits(20) {
                 _ = try Lab.run("a", "w4", "curl -sS -m 2 \(Lab.webURL)")

@@ -42,6 +42,12 @@ extension EndToEnd {
                 .filter { $0.contains("/sa/b-w2\"") }
         }
 
+        /// The kernel's count goes on while its tables do, a daemon's own begins with it.
+        func lostEvents(_ node: String) throws -> (byKernel: Double, byDaemon: Double) {
+            let byKernel = try Lab.metric(node, "meshd_events_lost_total", "at=\"kernel_ring\"")
+            return (byKernel, try Lab.metric(node, "meshd_events_lost_total{") - byKernel)
+        }
+
         /// A file of its own with the same content: another binary, as far as anybody can tell.
         func upgrade(_ node: String, to binary: String = "\(Lab.state)/bin/meshd") throws {
             let result = try Lab.meshctl(node, "upgrade \(binary)", seconds: 90)
@@ -52,6 +58,7 @@ extension EndToEnd {
             // What was before has its record by then.
             try Shell.output("sleep 4")
             let before = try ["a", "b"].map { try records($0).count }
+            let lost = try ["a", "b"].map { try lostEvents($0) }
             let proxies = try ["a", "b"].map { try Lab.meshProcesses($0, "proxy") }
             // The next one has kernel programs of the next layout, with a table of another shape.
             let (this, next) = ("\(Lab.state)/bin/meshd.this", "\(Lab.state)/bin/meshd.next")
@@ -63,6 +70,8 @@ extension EndToEnd {
                 // Numbers 8 and 9 change the shared structures' version and layout, 10 and 11 are the downgrades.
                 try upgrade(node, to: number == 8 || number == 9 ? next : this)
                 let pins = try Shell.output("ls \(Lab.variable("LAB_BPFFS"))/culvert/\(node)")
+                let now = try lostEvents(node)
+                #expect(now.byKernel <= lost[number % 2].byKernel && now.byDaemon == 0, "\(node): upgrade \(number)")
                 #expect(pins == (number == 8 || number == 9 ? "v2\n" : "v1\n"))
             }
             try Shell.output("sleep 1")
@@ -78,6 +87,9 @@ extension EndToEnd {
                 let isWhole = try Shell.waits(10) { try records(node).count - before[index] == all }
                 let found = try records(node).count - before[index]
                 #expect(isWhole, "\(node): \(found) records of \(all) connections")
+                for record in try records(node).dropFirst(before[index]) where !record.contains("\"reason\":\"none\"") {
+                    Issue.record("\(node): \(record)")
+                }
             }
         }
 

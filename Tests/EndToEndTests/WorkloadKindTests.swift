@@ -45,8 +45,7 @@ extension EndToEnd {
                 + "sleep 0.2; done\(rest)'"
         }
 
-        /// What a container's own network namespace lacks of IPv6, the lab's does not have either.
-        @Test(arguments: Lab.isIPv6Only ? ["host"] : ["none", "host"])
+        @Test(arguments: ["none", "host"])
         func containerIsCarried(_ network: String) throws {
             defer { try? Container.leaveNothing() }
             let result = try Container.run("--network \(network)", fetch())
