@@ -171,6 +171,17 @@ package struct DNSQuestion: Equatable, Sendable {
         questionClass = bytes.bigEndian16(at: end + 2)
     }
 
+    /// The name in lower case, without the last dot; nil for the root, and for what is no text: a name of ours has no
+    /// dots in its labels, and is UTF-8.
+    package func text(_ bytes: UnsafeRawBufferPointer) -> String? {
+        withUnsafeTemporaryAllocation(byteCount: DNSLimits.nameBytesMax, alignment: 1) { text in
+            guard let count = DNSNames.write(UnsafeRawBufferPointer(rebasing: bytes[name]), to: text), count > 0 else {
+                return nil
+            }
+            return String(validating: text[..<count], as: UTF8.self)
+        }
+    }
+
     /// Whether `other`, in `otherBytes`, asks the same; letters of either case are the same.
     package func isSame(
         _ bytes: UnsafeRawBufferPointer, as other: DNSQuestion, _ otherBytes: UnsafeRawBufferPointer

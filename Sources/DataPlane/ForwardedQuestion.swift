@@ -20,6 +20,7 @@ struct ForwardedQuestion {
     var descriptor: Int32 = -1
     var timer: TimerPointer?
     var mismatches = 0
+    var held: HeldAnswer?
     var isDead = false
 
     /// Shorter than the 5 s after which resolver libraries ask again or ask somebody else.
@@ -55,7 +56,7 @@ extension UnsafeMutablePointer<ForwardedQuestion> {
     /// Asks the resolver, or waits for a socket to do it with.
     func dial() {
         let loop = pointee.loop
-        guard !pointee.isDead else { return }
+        guard !pointee.isDead, pointee.held == nil else { return }
         guard let descriptor = loop.takeDialSocket(pointee.pool) else {
             loop.pointee.names.isWaitingForSockets = true
             return
@@ -78,7 +79,7 @@ extension UnsafeMutablePointer<ForwardedQuestion> {
     func socketReady() {
         let loop = pointee.loop
         let input = loop.pointee.input
-        while !pointee.isDead {
+        while !pointee.isDead, pointee.held == nil {
             let count = recv(
                 pointee.descriptor, input.baseAddress, DNSLimits.messageBytesMax, Int32(MSG_DONTWAIT))
             if count < 0 {
@@ -93,9 +94,18 @@ extension UnsafeMutablePointer<ForwardedQuestion> {
 
     func timerFired() {
         pointee.timer = nil
-        if !pointee.isDead {
+        if pointee.held != nil {
+            release()
+        } else if !pointee.isDead {
             fail(pointee.descriptor < 0 ? .MESH_REASON_NO_DIAL_SOCKET : .MESH_REASON_NAMES_RESOLVER_TIMEOUT)
         }
+    }
+
+    /// Sends the answer that meshd was asked about.
+    func release() {
+        guard !pointee.isDead, let held = pointee.held else { return }
+        held.bytes.withUnsafeBytes { send($0) }
+        end()
     }
 
     /// Without a word to the asker.
@@ -128,12 +138,24 @@ extension UnsafeMutablePointer<ForwardedQuestion> {
         }
         let id = pointee.query.header.id
         (answer[0], answer[1]) = (UInt8(id >> 8), UInt8(id & 0xff))
+        if let token = loop.askForAdmission(bytes, pointee.asker.workload) {
+            pointee.held = HeldAnswer(token: token, bytes: Array(bytes))
+            giveSocketBack()
+            if let timer = pointee.timer { loop.pointee.timers.disarm(timer) }
+            pointee.timer = loop.pointee.timers.arm(deadline: loop.pointee.now + HeldAnswer.timeout, owner: self)
+            return
+        }
+        send(bytes)
+        end()
+    }
+
+    private func send(_ answer: UnsafeRawBufferPointer) {
+        let loop = pointee.loop
         if answer.count > pointee.query.payloadSize {
             pointee.bytes.withUnsafeBytes { loop.reply(.truncated, pointee.query, $0, to: pointee.asker) }
         } else {
-            loop.send(bytes, to: pointee.asker)
+            loop.send(answer, to: pointee.asker)
         }
-        end()
     }
 
     private func fail(_ reason: Reason) {

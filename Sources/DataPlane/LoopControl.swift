@@ -104,6 +104,7 @@ extension UnsafeMutablePointer<LoopState> {
             closeListeners { $0.networkNamespace == namespace }
             endNames(in: namespace)
         case .nodeReachable(let node): pointee.nodes[node] = nil
+        case .nameAdmitted(let token): nameAdmitted(token)
         case .drain(let deadline, let listenersStay): drain(deadline, listenersStay: listenersStay)
         case .giveListeners: giveListeners()
         case .report: reportNow()

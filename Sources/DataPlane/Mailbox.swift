@@ -19,6 +19,8 @@ enum LoopMessage: Sendable {
     case workloadGone(WorkloadID)
     case networkNamespaceGone(NetworkNamespaceID)
     case nodeReachable(NodeID)
+    /// meshd knows the addresses that an answer holds: see `NameAdmission`.
+    case nameAdmitted(token: UInt64)
     /// `listenersStay`: another process serves the same sockets already.
     case drain(deadline: UInt64, listenersStay: Bool)
     /// Report every listener, its socket beside it.

@@ -25,6 +25,8 @@ struct Conversation {
     var bytesIn: UInt64 = 0
     var bytesOut: UInt64 = 0
     var timer: TimerPointer?
+    /// The first of the resolver's answers waits for meshd.
+    var heldToken: UInt64?
     var isDead = false
 
     /// RFC 7766 section 6.2.3 asks for seconds at least; libraries close themselves.
@@ -131,15 +133,29 @@ extension ConversationPointer {
     func timerFired() {
         pointee.timer = nil
         guard !pointee.isDead else { return }
+        if pointee.heldToken != nil { return release() }
         if pointee.isWaiting { return end(.MESH_REASON_NO_DIAL_SOCKET) }
         end(pointee.unanswered > 0 ? .MESH_REASON_NAMES_RESOLVER_TIMEOUT : .MESH_REASON_NONE)
     }
 
+    /// Sends the answer that meshd was asked about, and goes on.
+    func release() {
+        guard !pointee.isDead, pointee.heldToken != nil else { return }
+        pointee.heldToken = nil
+        if let count = pointee.resolver.messageCount { deliver(count) }
+        armAgain()
+        proceed()
+    }
+
     func armAgain() {
+        arm(afterNanoseconds: Conversation.idleTimeout)
+    }
+
+    private func arm(afterNanoseconds timeout: UInt64) {
         let loop = pointee.loop
         if let timer = pointee.timer { loop.pointee.timers.disarm(timer) }
         pointee.timer = loop.pointee.timers.arm(
-            deadline: loop.pointee.now + Conversation.idleTimeout, owner: pointee.clientEnd)
+            deadline: loop.pointee.now + timeout, owner: pointee.clientEnd)
     }
 
     /// Connects to the resolver, or waits for a socket to do it with.
@@ -196,7 +212,7 @@ extension ConversationPointer {
         if count > 0 {
             pointee[keyPath: side].incoming += input[..<count]
             if side == \.client { pointee.bytesIn += UInt64(count) }
-            armAgain()
+            if pointee.heldToken == nil { armAgain() }
         } else if count == 0 {
             pointee[keyPath: side].hasEnded = true
         } else if errno != EAGAIN && errno != EINTR {
@@ -212,7 +228,7 @@ extension ConversationPointer {
         write(\.client)
         if !pointee.isDead && pointee.resolver.descriptor >= 0 && !pointee.isConnecting { write(\.resolver) }
         guard !pointee.isDead else { return }
-        if pointee.resolver.hasEnded { resolverEnded() }
+        if pointee.resolver.hasEnded && pointee.resolver.messageCount == nil { resolverEnded() }
         guard !pointee.isDead else { return }
         let isDone = pointee.unanswered == 0 && pointee.client.outgoing.isEmpty && pointee.client.messageCount == nil
         if pointee.client.hasEnded && isDone { return end(.MESH_REASON_NONE) }
@@ -220,11 +236,20 @@ extension ConversationPointer {
     }
 
     private func takeAnswers() {
-        while pointee.client.hasRoom, let count = pointee.resolver.messageCount {
-            pointee.client.queue(pointee.resolver.incoming[2..<(count + 2)])
-            pointee.resolver.incoming.removeFirst(count + 2)
-            pointee.unanswered = max(0, pointee.unanswered - 1)
+        let loop = pointee.loop
+        while pointee.heldToken == nil, pointee.client.hasRoom, let count = pointee.resolver.messageCount {
+            pointee.heldToken = pointee.resolver.incoming[2..<(count + 2)].withUnsafeBytes {
+                loop.askForAdmission($0, pointee.workload)
+            }
+            guard pointee.heldToken == nil else { return arm(afterNanoseconds: HeldAnswer.timeout) }
+            deliver(count)
         }
+    }
+
+    private func deliver(_ count: Int) {
+        pointee.client.queue(pointee.resolver.incoming[2..<(count + 2)])
+        pointee.resolver.incoming.removeFirst(count + 2)
+        pointee.unanswered = max(0, pointee.unanswered - 1)
     }
 
     private func takeQuestions() {
@@ -277,7 +302,7 @@ extension ConversationPointer {
     fileprivate func watchBoth() {
         watch(\.client, pointee.clientEnd, reads: pointee.client.hasRoom && pointee.resolver.hasRoom)
         guard pointee.resolver.descriptor >= 0 else { return }
-        watch(\.resolver, pointee.resolverEnd, reads: pointee.client.hasRoom)
+        watch(\.resolver, pointee.resolverEnd, reads: pointee.client.hasRoom && pointee.heldToken == nil)
     }
 
     private func watch(

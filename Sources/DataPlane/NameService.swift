@@ -18,6 +18,7 @@ struct NameState {
     var endedQuestions: [ForwardedPointer] = []
     var endedConversations: [ConversationPointer] = []
     var isWaitingForSockets = false
+    private var tokens: UInt64 = 0
 
     static let forwardedMax = 1_024
     static let conversationsMax = 256
@@ -25,6 +26,14 @@ struct NameState {
     static let openPerWorkloadMax = 256
 
     var isIdle: Bool { forwarded.isEmpty && conversations.isEmpty }
+
+    /// A number for an answer that waits for meshd.
+    mutating func makeToken(loop: Int) -> UInt64 {
+        tokens += 1
+        return UInt64(loop) << 48 | tokens & 0xffff_ffff_ffff
+    }
+
+    static func loop(ofToken token: UInt64) -> Int { Int(token >> 48) }
 
     /// False where there is no room.
     mutating func begin(_ workload: WorkloadID) -> Bool {

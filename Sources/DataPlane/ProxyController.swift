@@ -105,6 +105,7 @@ final class ProxyController {
             shared?.dialSockets.close { $0.networkNamespace == namespace }
             shared?.postToAll(.networkNamespaceGone(namespace))
         case .giveListeners: shared?.postToAll(.giveListeners)
+        case .nameAdmitted(let token): nameAdmitted(token)
         case .drain(let milliseconds, let listenersStay): drain(milliseconds, listenersStay: listenersStay)
         case .report:
             reportsAwaited = loops.count
@@ -280,11 +281,19 @@ final class ProxyController {
             tunnelReports = []
         case .listener(let description, let descriptor):
             link.send(.listener(description), DescriptorBatch(FileDescriptor(owning: descriptor)))
+        case .nameResolved(let resolution):
+            // Without a meshd the workload is told, and what it can't call is refused.
+            if !link.send(.nameResolved(resolution)) { nameAdmitted(resolution.token) }
         case .drained(let loop):
             drainedLoops.insert(loop)
             guard drainedLoops.count == loops.count else { return }
             leave()
         }
+    }
+
+    private func nameAdmitted(_ token: UInt64) {
+        let loop = NameState.loop(ofToken: token)
+        if loop < loops.count { loops[loop].mailbox.post(.nameAdmitted(token: token)) }
     }
 
     private func named(_ record: OpenRecord) -> ConnectionOpened {

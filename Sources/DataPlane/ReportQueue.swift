@@ -16,6 +16,7 @@ enum LoopReport: Sendable {
     case tunnels([TunnelStatus])
     /// The receiver owns the descriptor.
     case listener(ListenerDescription, descriptor: Int32)
+    case nameResolved(NameResolution)
     /// The loop has nothing open any more.
     case drained(loop: Int)
 
@@ -23,7 +24,7 @@ enum LoopReport: Sendable {
     var isRecord: Bool {
         switch self {
         case .opened, .closed, .refused: true
-        case .needDialSockets, .nodeUnreachable, .nodeReachable, .tunnels, .listener, .drained: false
+        case .needDialSockets, .nodeUnreachable, .nodeReachable, .tunnels, .listener, .drained, .nameResolved: false
         }
     }
 }

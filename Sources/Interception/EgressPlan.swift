@@ -1,14 +1,21 @@
 import CMeshABI
 import MeshModel
 
-/// What this node's workloads may reach outside the mesh, as the kernel side wants it: pure, from the snapshot. Names in
-/// policies are not here: what they stand for is learned from the answers that workloads get.
+/// What this node's workloads may reach outside the mesh, as the kernel side wants it: pure, from the snapshot. What the
+/// names in policies stand for is not here: `LearnedEgress` has it from the answers that workloads get.
 struct EgressPlan {
     typealias Content = [Raw<mesh_egress_key>: Raw<mesh_egress>]
 
     private(set) var content: Content = [:]
     private var views: [WorkloadID: EgressView] = [:]
+    private var names: Set<ListedName> = []
     private let fencesAll: Bool
+
+    private struct ListedName: Hashable {
+        var workload: UInt32
+        var port: UInt16
+        var name: UInt32
+    }
 
     /// `fencesAll`: workloads whose egress is allowed are fenced too.
     init(_ snapshot: Snapshot, fencesAll: Bool) {
@@ -18,8 +25,15 @@ struct EgressPlan {
             views[workload.id] = view
             guard view.mode == .listed else { continue }
             for entry in view.allowed {
-                guard case .addresses(let block) = entry.destination else { continue }
-                for port in entry.ports.isEmpty ? [0] : entry.ports { add(workload.id, block, port) }
+                for port in entry.ports.isEmpty ? [0] : entry.ports {
+                    switch entry.destination {
+                    case .addresses(let block): add(workload.id, block, port)
+                    case .name(let pattern):
+                        names.insert(
+                            ListedName(
+                                workload: workload.id.rawValue, port: port, name: Self.number(ofName: pattern)))
+                    }
+                }
             }
         }
     }
@@ -41,12 +55,31 @@ struct EgressPlan {
         return UInt8(truncatingIfNeeded: flags)
     }
 
+    static func key(_ workload: WorkloadID, _ block: AddressBlock, _ port: UInt16) -> mesh_egress_key {
+        mesh_egress_key(
+            prefix_length: UInt32(MESH_EGRESS_FIXED_BITS) + UInt32(block.prefixBits), workload: workload.rawValue,
+            port_be: port.bigEndian, version: block.address.isIPv4 ? 4 : 6, address: block.address.meshAddress)
+    }
+
+    /// Of a policy's name, the same in every meshd: FNV-1a, and never 0.
+    static func number(ofName pattern: String) -> UInt32 {
+        max(1, pattern.utf8.reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 })
+    }
+
+    /// Whether what was learned for a policy's name is to stay: the policy still lists the name, and no block that would
+    /// stand behind it.
+    func listsName(_ name: UInt32, _ key: mesh_egress_key) -> Bool {
+        let port = UInt16(bigEndian: key.port_be)
+        guard names.contains(ListedName(workload: key.workload, port: port, name: name)),
+            let view = views[WorkloadID(rawValue: key.workload)]
+        else { return false }
+        return !view.covers(IPAddress(key.address), port)
+    }
+
     // MARK: private
 
     private mutating func add(_ workload: WorkloadID, _ block: AddressBlock, _ port: UInt16) {
-        let key = mesh_egress_key(
-            prefix_length: UInt32(MESH_EGRESS_FIXED_BITS) + UInt32(block.prefixBits), workload: workload.rawValue,
-            port_be: port.bigEndian, version: block.address.isIPv4 ? 4 : 6, address: block.address.meshAddress)
+        let key = Self.key(workload, block, port)
         var value = mesh_egress()
         value.origin = UInt8(truncatingIfNeeded: mesh_egress_origin.MESH_EGRESS_DECLARED.rawValue)
         content[Raw(key)] = Raw(value)

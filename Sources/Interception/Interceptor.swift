@@ -194,6 +194,8 @@ package final class Interceptor {
     /// 0 while there is no proxy, or it has none yet.
     package var proxySnapshotVersion: UInt64 { isProxyConnected ? readiness.versionInUse : 0 }
     package var unreachableNodes: [NodeID: Int32] { unreachable }
+    /// See `KernelState.learnedAddresses`.
+    package var learnedAddresses: (count: Int, displaced: UInt64) { kernel.learnedAddresses }
 
     /// Those that finish what they have, for status.
     package var drainingProxies: [Int32] {

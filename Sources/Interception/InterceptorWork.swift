@@ -73,6 +73,7 @@ extension Interceptor {
             try kernel.unmark(strays.intersection(strayMarks))
             strayMarks = strays
         }
+        attempt { () throws(IOError) in try kernel.expireLearned(now: BootClock.nanoseconds()) }
         sockets.retryFailed()
         if !inbound.problems.isEmpty { attempt { () throws(IOError) in try refreshKernel() } }
         lookForOlderConnections(isThorough: true)
@@ -259,8 +260,17 @@ extension Interceptor {
         case .nodeReachable(let node) where process.role == .serving: setUnreachable(node, nil)
         // Those that finish dial no node, and the next one is asked when it serves.
         case .snapshotInUse, .nodeUnreachable, .nodeReachable: break
+        case .nameResolved(let resolution): learn(resolution, from: process)
         case .opened, .closed, .refused, .tunnels, .counters, .drained: callbacks.proxyMessage(message, process)
         }
+    }
+
+    /// The answer goes on whatever comes of it: without an entry the workload's connection is refused.
+    private func learn(_ resolution: NameResolution, from process: ProxyProcess) {
+        if let snapshot {
+            attempt { () throws(IOError) in try kernel.learn(resolution, snapshot, now: BootClock.nanoseconds()) }
+        }
+        process.send(.nameAdmitted(token: resolution.token))
     }
 
     private func setUnreachable(_ id: NodeID, _ code: Int32?) {

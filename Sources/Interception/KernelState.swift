@@ -1,6 +1,7 @@
 package import CMeshABI
 package import LinuxIO
 package import MeshModel
+package import ProxyControl
 
 /// Keeps the BPF maps equal to the snapshot, the workloads' cgroups and the listeners. Only differences are written,
 /// and new before old, so that what must exist never is away for a moment.
@@ -40,6 +41,7 @@ package final class KernelState {
     private var listeners: TableSync<mesh_listeners_key, mesh_listeners>
     private var nodes: TableSync<mesh_address, UInt32>
     private var egress: TableSync<mesh_egress_key, mesh_egress>
+    private var learned: LearnedEgress
     private var patterns: TableSync<UInt32, mesh_pattern>
     private var inboundPorts: TableSync<mesh_inbound_port, UInt32>
     private var exemptions: TableSync<mesh_exempt_key, UInt32>
@@ -61,6 +63,7 @@ package final class KernelState {
         nodes = TableSync(tables.nodes)
         let declared = UInt8(truncatingIfNeeded: mesh_egress_origin.MESH_EGRESS_DECLARED.rawValue)
         egress = TableSync(tables.egress, isOurs: { $0.origin == declared })
+        learned = LearnedEgress(tables.egress)
         patterns = TableSync(tables.patterns)
         inboundPorts = TableSync(tables.inbound.ports)
         exemptions = TableSync(tables.inbound.exemptions)
@@ -158,7 +161,23 @@ package final class KernelState {
         try inboundPorts.removeOthers(plaintext.ports)
         try nodes.removeOthers(wantedNodes)
         try egress.removeOthers(egressPlan.content)
+        try learned.keep(egressPlan)
     }
+
+    /// Addresses that workloads may call by a name's leave, and how many were pushed out of the list since the start.
+    package var learnedAddresses: (count: Int, displaced: UInt64) { (learned.count, learned.displaced) }
+
+    /// A workload is about to be told what a name stands for: it may call that if its EgressPolicy lists the name. `now`
+    /// in nanoseconds since boot.
+    @discardableResult
+    package func learn(_ resolution: NameResolution, _ snapshot: Snapshot, now: UInt64) throws(IOError) -> Bool {
+        guard let workload = snapshot.workload(resolution.workload), workload.isLocal, workload.isRunning,
+            let view = snapshot.egress(of: resolution.workload)
+        else { return false }
+        return try learned.take(resolution, view, now: now)
+    }
+
+    package func expireLearned(now: UInt64) throws(IOError) { try learned.expire(now: now) }
 
     /// Notes the listeners of the calling thread's network namespace that were there before their cgroup's workload.
     package func noteListeners() throws(IOError) { try tables.noteListeners() }

@@ -227,6 +227,13 @@ package struct EgressPolicyResource: PolicyResource {
             self.destination = destination
             self.ports = ports
         }
+
+        /// Whether it lists this name, which is in lower case and has no dot at its end.
+        package func lists(name: String) -> Bool {
+            guard case .name(let pattern) = destination else { return false }
+            guard pattern.hasPrefix("*.") else { return name == pattern }
+            return name.utf8.count >= pattern.utf8.count && name.hasSuffix(pattern.dropFirst())
+        }
     }
 
     package var name: String

@@ -5,6 +5,9 @@ package struct EgressView: Hashable, Sendable {
     /// Of meaning in mode `listed`.
     package var allowed: [EgressPolicyResource.Entry]
     package var allowsRawSockets: Bool
+
+    /// Whether what this name stands for may be called.
+    package func lists(name: String) -> Bool { mode == .listed && allowed.contains { $0.lists(name: name) } }
 }
 
 extension Snapshot {

@@ -29,6 +29,9 @@ package enum SupervisorMessage: Equatable, Sendable {
     case drain(deadlineMilliseconds: UInt32, listenersStay: Bool)
     /// Answer with `tunnels` and `counters` now.
     case report
+    /// The kernel side knows what `nameResolved` told: the workload may be told too. Also where it told of nothing that
+    /// the workload may call.
+    case nameAdmitted(token: UInt64)
 }
 
 /// What the proxy tells meshd.
@@ -50,6 +53,8 @@ package enum ProxyMessage: Equatable, Sendable {
     case counters(ProxyCounters)
     /// Everything is closed; the process ends.
     case drained
+    /// A workload is about to be told the addresses of a name that its EgressPolicy lists. Answered by `nameAdmitted`.
+    case nameResolved(NameResolution)
 }
 
 package struct ProxySettings: Equatable, Sendable {
@@ -170,6 +175,31 @@ package struct ProxyHello: Equatable, Sendable {
         self.listeners = listeners
         self.principals = principals
         self.connections = connections
+    }
+}
+
+/// What a resolver answered to a workload.
+package struct NameResolution: Equatable, Sendable {
+    /// The proxy's number for it.
+    package var token: UInt64
+    package var workload: WorkloadID
+    /// In lower case, without a dot at its end.
+    package var name: String
+    package var addresses: [IPAddress]
+    /// The shortest of the records'.
+    package var timeToLiveSeconds: UInt32
+
+    /// Of one answer; those behind are not told, so that the workload can't call them.
+    package static let addressesMax = 128
+
+    package init(
+        token: UInt64, workload: WorkloadID, name: String, addresses: [IPAddress], timeToLiveSeconds: UInt32
+    ) {
+        self.token = token
+        self.workload = workload
+        self.name = name
+        self.addresses = addresses
+        self.timeToLiveSeconds = timeToLiveSeconds
     }
 }
 

@@ -3,7 +3,7 @@ import MeshModel
 extension ProxyMessage {
     private enum Kind: UInt8 {
         case hello = 1, snapshotInUse, needDialSockets, nodeUnreachable, nodeReachable, opened, closed, refused
-        case tunnels, counters, drained, listener
+        case tunnels, counters, drained, listener, nameResolved
     }
 
     /// The message's bytes. A list can be too long for one message: then use `encodeParts`.
@@ -27,6 +27,7 @@ extension ProxyMessage {
         case .counters(let counters): writer.counters(counters)
         case .drained: break
         case .listener(let listener): writer.listener(listener)
+        case .nameResolved(let resolution): writer.resolution(resolution)
         }
         return writer.bytes
     }
@@ -39,7 +40,8 @@ extension ProxyMessage {
         case .closed(let records): Self.split(records) { .closed($0) }
         case .refused(let records): Self.split(records) { .refused($0) }
         case .tunnels(let records): Self.split(records) { .tunnels($0) }
-        case .hello, .snapshotInUse, .needDialSockets, .nodeUnreachable, .nodeReachable, .counters, .drained, .listener:
+        case .hello, .snapshotInUse, .needDialSockets, .nodeUnreachable, .nodeReachable, .counters, .drained, .listener,
+            .nameResolved:
             [encode()]
         }
     }
@@ -69,6 +71,7 @@ extension ProxyMessage {
         case .counters: self = .counters(try body.counters())
         case .drained: self = .drained
         case .listener: self = .listener(try body.listener())
+        case .nameResolved: self = .nameResolved(try body.resolution())
         }
     }
 
@@ -86,6 +89,7 @@ extension ProxyMessage {
         case .counters: .counters
         case .drained: .drained
         case .listener: .listener
+        case .nameResolved: .nameResolved
         }
     }
 

@@ -37,6 +37,17 @@ extension WireWriter {
         ruleName(value.dryRunDenial)
     }
 
+    mutating func resolution(_ value: NameResolution) {
+        number(value.token)
+        number(value.workload.rawValue)
+        text(value.name)
+        list(value.addresses) {
+            $0.number($1.high)
+            $0.number($1.low)
+        }
+        number(value.timeToLiveSeconds)
+    }
+
     mutating func ruleName(_ value: RuleName) {
         text(value.policy)
         text(value.rule)
@@ -101,6 +112,20 @@ extension WireWriter {
 }
 
 extension WireReader {
+    mutating func resolution() throws(ControlError) -> NameResolution {
+        let token = try number("token", as: UInt64.self)
+        let workload = try workload("workload")
+        let name = try text("name")
+        let addresses = try list("addresses") { (reader) throws(ControlError) in
+            let high = try reader.number("address", as: UInt64.self)
+            return IPAddress(high: high, low: try reader.number("address"))
+        }
+        guard addresses.count <= NameResolution.addressesMax else { throw .invalid(field: "addresses") }
+        return NameResolution(
+            token: token, workload: workload, name: name, addresses: addresses,
+            timeToLiveSeconds: try number("time to live"))
+    }
+
     mutating func hello() throws(ControlError) -> ProxyHello {
         let version = try number("version", as: UInt16.self)
         let pid = try number("pid", as: Int32.self)

@@ -3,7 +3,7 @@ import MeshModel
 extension SupervisorMessage {
     private enum Kind: UInt8 {
         case welcome = 1, snapshot, certificate, retireCertificate, trust, listener, closeListener, dialSockets
-        case workloadGone, networkNamespaceGone, drain, report, giveListeners
+        case workloadGone, networkNamespaceGone, drain, report, giveListeners, nameAdmitted
     }
 
     /// The message's bytes; its descriptors travel beside them. At most `ControlLimits.bodyBytesMax` as long as a
@@ -32,6 +32,7 @@ extension SupervisorMessage {
             writer.number(deadline)
             writer.flag(listenersStay)
         case .report, .giveListeners: break
+        case .nameAdmitted(let token): writer.number(token)
         }
         return writer.bytes
     }
@@ -62,6 +63,7 @@ extension SupervisorMessage {
             self = .drain(deadlineMilliseconds: deadline, listenersStay: try body.appendedFlag("listeners stay"))
         case .report: self = .report
         case .giveListeners: self = .giveListeners
+        case .nameAdmitted: self = .nameAdmitted(token: try body.number("token"))
         }
     }
 
@@ -80,6 +82,7 @@ extension SupervisorMessage {
         case .drain: .drain
         case .report: .report
         case .giveListeners: .giveListeners
+        case .nameAdmitted: .nameAdmitted
         }
     }
 }

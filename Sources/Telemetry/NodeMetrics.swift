@@ -50,6 +50,10 @@ package struct NodeMetrics: Sendable {
     package var logLinesSuppressed: UInt64 = 0
     /// Connection records that the disk did not take.
     package var recordsNotWritten: UInt64 = 0
+    /// Addresses, ports counted apart, that workloads may call by a name of their EgressPolicy; and how many were pushed
+    /// out of that list.
+    package var learnedAddresses: UInt64 = 0
+    package var displacedAddresses: UInt64 = 0
     package var certificates: [Certificate] = []
     package var trustBundleNotAfter: Int64?
     package var proxy = Proxy()
@@ -93,6 +97,14 @@ package enum MetricsPage {
         text.single(
             "meshd_resource_reads_failed_total", .counter, "Readings of the resource files that found errors.",
             node.resourceReadsFailed)
+        text.single(
+            "meshd_egress_learned_addresses", .gauge,
+            "Addresses and ports that names of egress policies stand for, as answered to workloads.",
+            node.learnedAddresses)
+        text.single(
+            "meshd_egress_displaced_addresses_total", .counter,
+            "Of those, which newer ones pushed out before their end: a workload may have 1,024.",
+            node.displacedAddresses)
     }
 
     private static func writeReasons(_ node: NodeMetrics, to text: inout PrometheusText) {

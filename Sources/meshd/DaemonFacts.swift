@@ -55,6 +55,8 @@ final class DaemonFacts: AdminBackend {
             .map { .init(principal: $0.principal, notAfter: $0.notAfter) }
         metrics.trustBundleNotAfter = daemon.identity.trustBundleNotAfter
         metrics.peers = daemon.flows.peers
+        let learned = daemon.interceptor.learnedAddresses
+        (metrics.learnedAddresses, metrics.displacedAddresses) = (UInt64(learned.count), learned.displaced)
         metrics.proxy.isRunning = daemon.interceptor.isProxyConnected
         metrics.proxy.isOverloaded = counters.isOverloaded
         metrics.proxy.restarts = UInt64(max(0, daemon.interceptor.proxyStarts - 1))

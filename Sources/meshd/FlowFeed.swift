@@ -75,7 +75,9 @@ final class FlowFeed {
         case .tunnels(let list): take(list, of: proxy)
         case .counters(let counters): figures.take(counters, of: proxy)
         // The interceptor's business.
-        case .snapshotInUse, .nodeUnreachable, .nodeReachable, .hello, .needDialSockets, .listener, .drained: break
+        case .snapshotInUse, .nodeUnreachable, .nodeReachable, .hello, .needDialSockets, .listener, .drained,
+            .nameResolved:
+            break
         }
     }
 

@@ -256,4 +256,59 @@ import Testing
         try other.send(Self.query("web"))
         #expect(try other.receive().suffix(4) == [10, 96, 0, 10])
     }
+
+    // MARK: names that egress depends on
+
+    /// From now on the client may call names below `outside.example` and nothing else.
+    private func listNames() throws {
+        mesh.egressPolicies = [
+            EgressPolicyResource(
+                name: "x", namespace: "shop", selector: ["app": "client"], mode: .listed,
+                allowed: [.init(.name("*.outside.example"), ports: [443])])
+        ]
+        try node.giveSnapshot()
+        // What stands behind it in the proxy's queue is answered after it.
+        _ = node.report()
+    }
+
+    @Test func anAnswerWaitsUntilTheKernelKnowsItsAddresses() throws {
+        defer { mesh.stop() }
+        try listNames()
+        let client = try node.asker(of: mesh.resolver)
+        try client.send(Self.query("WWW.outside.example"))
+        let (message, from) = try asked()
+        say(Self.answer(to: message, count: 2), to: from)
+        try node.wait("resolution") { $0.resolved.count == 1 }
+        let resolution = try #require(node.seenNow.resolved.first)
+        let address = IPAddress(ipv4: 0xc000_0201)
+        #expect(resolution.workload == mesh.instance("client") && resolution.name == "www.outside.example")
+        #expect(resolution.addresses == [address, address] && resolution.timeToLiveSeconds == 60)
+        var byte: UInt8 = 0
+        #expect(recv(client.descriptor, &byte, 1, Int32(MSG_DONTWAIT | MSG_PEEK)) < 0, "answered too early")
+        node.order(.nameAdmitted(token: resolution.token))
+        #expect(try client.receive() == Self.answer(to: Self.query("WWW.outside.example"), count: 2))
+        // Nobody's business: other names, other workloads, answers without addresses.
+        for (asker, name, count) in [
+            ("client", "www.example", 1), ("near", "www.outside.example", 1), ("client", "www.outside.example", 0),
+        ] {
+            let other = try node.asker(as: asker, of: mesh.resolver)
+            try other.send(Self.query(name))
+            let (message, from) = try asked()
+            say(Self.answer(to: message, count: count), to: from)
+            #expect(Self.code(try other.receive()) == 0, "\(name)")
+        }
+        #expect(node.seenNow.resolved.count == 1)
+    }
+
+    @Test func anAnswerThatNobodyAdmitsGoesOnAfterASecond() throws {
+        defer { mesh.stop() }
+        try listNames()
+        let client = try node.asker(of: mesh.resolver)
+        let start = ContinuousClock.now
+        try client.send(Self.query("www.outside.example"))
+        let (message, from) = try asked()
+        say(Self.answer(to: message), to: from)
+        #expect(Self.code(try client.receive()) == 0)
+        #expect((.seconds(0.9)...(.seconds(5))).contains(ContinuousClock.now - start))
+    }
 }

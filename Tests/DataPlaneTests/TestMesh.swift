@@ -74,6 +74,7 @@ final class TestMesh: @unchecked Sendable {
     static let emptyServiceAddress = IPAddress(ipv4: 0x0a60_0009)
 
     var policies: [AuthorizationPolicyResource] = []
+    var egressPolicies: [EgressPolicyResource] = []
 
     static let workloads = ["client": "a", "near": "a", "server": "b", "other": "b"]
 
@@ -103,6 +104,7 @@ final class TestMesh: @unchecked Sendable {
         var resources = ResourceSet(
             nodes: ["a", "b"].map { NodeResource(name: $0, tunnelAddresses: tunnelAddresses($0)) },
             authorizationPolicies: policies)
+        resources.egressPolicies = egressPolicies
         var instances: [LocalInstance] = []
         if isRenumbered {
             resources.workloads.append(

@@ -23,6 +23,7 @@ final class TestNode: @unchecked Sendable {
         var hellos: [ProxyHello] = []
         var isDrained = false
         var given: [ListenerDescription] = []
+        var resolved: [NameResolution] = []
     }
 
     private struct Orders {
@@ -301,6 +302,7 @@ final class TestNode: @unchecked Sendable {
             case .counters(let counters): seen.counters = counters
             case .listener(let listener): seen.given.append(listener)
             case .drained: seen.isDrained = true
+            case .nameResolved(let resolution): seen.resolved.append(resolution)
             }
         }
     }

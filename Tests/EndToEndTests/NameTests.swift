@@ -181,6 +181,62 @@ extension EndToEnd {
             try Shell.output("kill -CONT \(proxy)")
             #expect(try Shell.waits(8) { try dig("+short @\(Self.resolver) web AAAA") == Self.web6 + "\n" })
         }
+
+        // MARK: names that egress depends on
+
+        /// `named` may call what `*.outside.example` stands for, at one port; a server at another one is there too.
+        @Test func aNameInAnEgressPolicyOpensWhatItStandsForAndNothingElse() throws {
+            let (listed, unlisted) = (9_110, 9_111)
+            for port in [listed, unlisted] {
+                try Lab.start("named-\(port)", "b", "none", "\(Lab.python) -m http.server \(port) --bind ::")
+            }
+            try ExtraWorkload.make("named", port: 7_906, egress: Self.listing("*.outside.example", listed))
+            defer {
+                for port in [listed, unlisted] { try? Lab.stop("named-\(port)") }
+                try? ExtraWorkload.remove("named")
+            }
+            func status(_ host: String, _ port: Int) throws -> String {
+                let url = "http://\(host.contains(":") ? "[\(host)]" : host):\(port)/"
+                return try Lab.run("a", "named", "--dns curl -s -m 10 -o /dev/null -w '%{http_code}' \(url)").output
+            }
+            let address = Lab.address("b")
+            #expect(try status(address, listed) == "000", "before anybody said whose address it is")
+            #expect(try status("partner.outside.example", listed) == "200", "the first connection after the answer")
+            #expect(try status(address, listed) == "200")
+            #expect(try status("partner.outside.example", unlisted) == "000")
+            #expect(try status("many.example.org", listed) == "000")
+            #expect(
+                try Lab.flows("a").contains {
+                    $0.sourceWorkload == "shop/a-named" && $0.reason == "egress_denied" && $0.verdict == "denied"
+                })
+            #expect(try Lab.metric("a", "meshd_egress_learned_addresses") >= (Lab.isIPv6Only ? 1 : 2))
+            // A new meshd finds what the last one learned.
+            try Shell.output("\(Lab.tool) restart a", seconds: 90)
+            #expect(try status(address, listed) == "200")
+            // Another name in its place: what was learned for this one ends.
+            try ExtraWorkload.mesh("named", port: 7_906, egress: Self.listing("www.outside.example", listed))
+            #expect(try Shell.waits(10) { try status(address, listed) == "000" })
+            #expect(try status("partner.outside.example", listed) == "000")
+        }
+
+        @Test func aListedNameIsLearnedByTCPToo() throws {
+            try Lab.start("named-9112", "b", "none", "\(Lab.python) -m http.server 9112 --bind ::")
+            try ExtraWorkload.make("named-tcp", port: 7_907, egress: Self.listing("partner.outside.example", 9_112))
+            defer {
+                try? Lab.stop("named-9112")
+                try? ExtraWorkload.remove("named-tcp")
+            }
+            let address = Lab.address("b", ipv6: true)
+            let asked = try dig("+short +tcp @\(Self.resolver) partner.outside.example AAAA", from: "named-tcp")
+            #expect(asked == address + "\n")
+            let url = "http://[\(address)]:9112/"
+            let page = try Lab.run("a", "named-tcp", "curl -s -m 10 -o /dev/null -w '%{http_code}' \(url)")
+            #expect(page.output == "200")
+        }
+
+        private static func listing(_ name: String, _ port: Int) -> String {
+            "mode: LISTED, allow: [{name: \"\(name)\", ports: [\(port)]}]"
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 import CMeshABI
 @testable import Interception
 import MeshModel
+import ProxyControl
 import Testing
 
 /// What the kernel side is told of egress policies.
@@ -74,14 +75,104 @@ import Testing
         #expect(kernel.fenced == [99: "/x/web"])
     }
 
-    @Test func withdrawnPolicyTakesItsEntriesAndFenceAlongButNotWhatWasLearned() throws {
+    @Test func withdrawnPolicyTakesItsEntriesItsFenceAndWhatWasLearnedAlong() throws {
         let kernel = try kernel(snapshot(.listed, [.init(.addresses(try block("192.0.2.0/24")))]))
         var learned = mesh_egress()
         learned.origin = UInt8(mesh_egress_origin.MESH_EGRESS_RESOLVED.rawValue)
         let key = mesh_egress_key(prefix_length: 192, workload: 7, port_be: 0, version: 4, address: mesh_address())
         kernel.egress.content[Raw(key)] = Raw(learned)
         _ = try self.kernel(snapshot(nil), into: kernel)
-        #expect(kernel.egress.content.keys.map(\.value.prefix_length) == [192])
+        #expect(kernel.egress.content.isEmpty)
         #expect(kernel.fenced.isEmpty && kernel.workloads[7]?.fence == 0)
+    }
+
+    // MARK: names
+
+    private static let second: UInt64 = 1_000_000_000
+
+    private func resolution(
+        _ name: String, _ addresses: [String], timeToLive: UInt32 = 60, workload: UInt32 = 7
+    ) -> NameResolution {
+        NameResolution(
+            token: 1, workload: WorkloadID(rawValue: workload), name: name,
+            addresses: addresses.compactMap { IPAddress(parsing: $0) }, timeToLiveSeconds: timeToLive)
+    }
+
+    private func addresses(_ kernel: FakeKernel, port: UInt16 = 443) -> Set<String> {
+        Set(
+            kernel.egress.content.filter { $0.value.value.origin == 2 && $0.key.value.port_be == port.bigEndian }
+                .map { "\(IPAddress($0.key.value.address))" })
+    }
+
+    @Test func whatAListedNameStandsForIsAllowedForAsLongAsItWasAnsweredLately() throws {
+        let snapshot = try snapshot(
+            .listed, [.init(.name("api.example.org"), ports: [443, 80]), .init(.name("*.cdn.example"))])
+        let kernel = FakeKernel()
+        let state = KernelState(kernel.tables, failureOpen: false)
+        func learn(_ resolution: NameResolution, at seconds: UInt64) throws -> Bool {
+            try state.learn(resolution, snapshot, now: seconds * Self.second)
+        }
+        #expect(try learn(resolution("api.example.org", ["192.0.2.1", "2001:db8::1"]), at: 0))
+        #expect(try learn(resolution("a.b.cdn.example", ["192.0.2.2"], timeToLive: 7_200), at: 0))
+        #expect(addresses(kernel) == ["192.0.2.1", "2001:db8::1"])
+        #expect(
+            addresses(kernel, port: 80) == ["192.0.2.1", "2001:db8::1"] && addresses(kernel, port: 0) == ["192.0.2.2"])
+        for name in ["cdn.example", "xapi.example.org", "org", "api.example.org.evil.example"] {
+            #expect(try !learn(resolution(name, ["192.0.2.9"]), at: 0), "\(name)")
+        }
+        #expect(try !learn(resolution("api.example.org", ["192.0.2.9"], workload: 8), at: 0), "nobody's")
+        #expect(state.learnedAddresses.count == 5)
+        // Asked again before its end, it stays.
+        #expect(try learn(resolution("api.example.org", ["192.0.2.1"]), at: 500))
+        try state.expireLearned(now: 700 * Self.second)
+        #expect(addresses(kernel) == ["192.0.2.1"])
+        try state.expireLearned(now: 1_100 * Self.second)
+        #expect(addresses(kernel).isEmpty && addresses(kernel, port: 0) == ["192.0.2.2"], "as its record says")
+        try state.expireLearned(now: 7_200 * Self.second)
+        #expect(kernel.egress.content.isEmpty)
+    }
+
+    @Test func whatWasLearnedOutlivesTheDaemonAndEndsWithItsNameInThePolicy() throws {
+        let both = try snapshot(
+            .listed, [.init(.name("a.example"), ports: [443]), .init(.name("b.example"), ports: [443])])
+        let kernel = try kernel(both)
+        try KernelState(kernel.tables, failureOpen: false).learn(resolution("a.example", ["192.0.2.1"]), both, now: 0)
+        try KernelState(kernel.tables, failureOpen: false).learn(resolution("b.example", ["192.0.2.2"]), both, now: 0)
+        _ = try self.kernel(both, into: kernel)
+        #expect(addresses(kernel) == ["192.0.2.1", "192.0.2.2"], "the next meshd takes them over")
+        _ = try self.kernel(snapshot(.listed, [.init(.name("b.example"), ports: [443])]), into: kernel)
+        #expect(addresses(kernel) == ["192.0.2.2"])
+        _ = try self.kernel(snapshot(.listed, [.init(.name("b.example"), ports: [80])]), into: kernel)
+        #expect(addresses(kernel).isEmpty)
+    }
+
+    /// A longer prefix that ends would take away what a shorter one gives.
+    @Test func whatABlockListsIsNotLearned() throws {
+        let named = try snapshot(.listed, [.init(.name("a.example"), ports: [443])])
+        let kernel = try kernel(named)
+        try KernelState(kernel.tables, failureOpen: false).learn(resolution("a.example", ["192.0.2.1"]), named, now: 0)
+        #expect(addresses(kernel) == ["192.0.2.1"])
+        let entries: [EgressPolicyResource.Entry] = [
+            .init(.name("a.example"), ports: [443]), .init(.addresses(try block("192.0.2.0/24"))),
+        ]
+        let blocked = try snapshot(.listed, entries)
+        _ = try self.kernel(blocked, into: kernel)
+        #expect(addresses(kernel).isEmpty)
+        try KernelState(kernel.tables, failureOpen: false).learn(
+            resolution("a.example", ["192.0.2.1", "198.51.100.1"]), blocked, now: 0)
+        #expect(addresses(kernel) == ["198.51.100.1"])
+    }
+
+    @Test func aNameWithEverNewAddressesDisplacesItsOwnOldest() throws {
+        let snapshot = try snapshot(.listed, [.init(.name("a.example"), ports: [443])])
+        let kernel = try kernel(snapshot)
+        let state = KernelState(kernel.tables, failureOpen: false)
+        for number in 0..<(LearnedEgress.perWorkloadMax + 3) {
+            let address = "10.9.\(number >> 8).\(number & 255)"
+            try state.learn(resolution("a.example", [address]), snapshot, now: UInt64(number) * Self.second)
+        }
+        #expect(state.learnedAddresses.count == LearnedEgress.perWorkloadMax)
+        #expect(state.learnedAddresses.displaced == 3)
+        #expect(!addresses(kernel).contains("10.9.0.2") && addresses(kernel).contains("10.9.0.3"))
     }
 }

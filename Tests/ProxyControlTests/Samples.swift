@@ -31,6 +31,7 @@ enum Samples {
         .drain(deadlineMilliseconds: 30_000, listenersStay: true),
         .report,
         .giveListeners,
+        .nameAdmitted(token: 1 << 48 | 7),
     ]
 
     /// Behind what the first version of the message had.
@@ -74,6 +75,11 @@ enum Samples {
         ]),
         .counters(counters),
         .drained,
+        .nameResolved(
+            NameResolution(
+                token: 1 << 48 | 7, workload: WorkloadID(rawValue: 9), name: "www.outside.example",
+                addresses: [IPAddress(ipv4: 0xc000_0201), IPAddress(high: 0x2001_0db8 << 32, low: 1)],
+                timeToLiveSeconds: 60)),
         .listener(listener),
     ]
 

@@ -127,7 +127,8 @@ enum __attribute__((enum_extensibility(closed))) mesh_egress_origin {
 
 struct mesh_egress {
 	__u8 origin; /* enum mesh_egress_origin */
-	__u8 pad[7];
+	__u8 pad[3];
+	__u32 name; /* of a resolved one: which of the policy's names it stands for (a hash), so that it goes with it */
 	__u64 expires_ns; /* 0: never; later it counts for nothing */
 };
 

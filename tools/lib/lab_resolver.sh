@@ -5,6 +5,8 @@
 LAB_SEARCH_DOMAIN=corp.example
 LAB_RESOLVER_ADDRESS=127.0.0.53
 
+# partner.outside.example is node b, which is not of the mesh where nothing of it listens.
+
 # lab_resolv_conf NODE WORKLOAD: the workload's /etc/resolv.conf.
 lab_resolv_conf() {
     case $2 in w3 | w4) echo "$LAB_STATE/resolv-$1-own.conf" ;; *) echo "$LAB_STATE/resolv-$1.conf" ;; esac
@@ -30,6 +32,8 @@ lab_resolver_configure() {
         printf '%s\n' no-resolv no-hosts bind-interfaces user=nobody pid-file= cache-size=0 log-queries log-facility=-
         printf '%s\n' local=/corp.example/ local=/example.org/ local=/outside.example/
         printf '%s\n' host-record=www.outside.example,192.0.2.80,2001:db8::80 server=/silent.example/127.0.0.1#9
+        printf 'host-record=partner.outside.example,%s\n' "$(lab_address6 b)"
+        lab_is_ipv6_only || printf 'host-record=partner.outside.example,%s\n' "$(lab_address4 b)"
         for number in $(seq 1 60); do printf 'host-record=many.example.org,192.0.2.%s\n' "$number"; done
     } >"$LAB_STATE/resolver.conf"
 }
