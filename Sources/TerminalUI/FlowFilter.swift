@@ -29,7 +29,9 @@ package struct FlowFilter: Equatable, Sendable {
     package var isEmpty: Bool { terms.isEmpty }
 
     /// What can stand before `=`.
-    package static let fields = texts(of: FlowRow()).map { $0.0 }
+    package static let fields = texts(of: FlowRow()).reduce(into: [String]()) { names, field in
+        if !names.contains(field.0) { names.append(field.0) }
+    }
 
     /// What is wrong with it; nil: nothing. A word with a field that does not exist would admit no flow at all.
     package var problem: String? {
@@ -56,6 +58,8 @@ package struct FlowFilter: Equatable, Sendable {
             ("destination_principal", flow.destinationPrincipal), ("source_workload", flow.sourceWorkload),
             ("destination_workload", flow.destinationWorkload), ("source", flow.source),
             ("original_destination", flow.originalDestination), ("service", flow.service),
+            // As the columns are titled.
+            ("source", flow.sourceWorkload), ("destination", flow.destinationWorkload),
             ("peer_node", flow.peerNode), ("command", flow.command), ("destination_command", flow.destinationCommand),
             ("pid", "\(flow.pid)"), ("tunnel", "\(flow.tunnel)"),
         ]

@@ -112,6 +112,7 @@ final class DaemonFacts: AdminBackend {
     }
 
     func flows(changedAfter change: UInt64, limit: Int) -> FlowPage {
+        if change == 0 { daemon.flows.freshen() }
         let table = daemon.flows.table
         return table.page(
             changedAfter: change, limit: limit, now: BootClock.nanoseconds(), lost: lostEvents - table.lost)

@@ -19,12 +19,17 @@ final class FlowFeed {
     private let askProxies: () -> Void
     private var timers: [Reactor.TimerID] = []
     private var hasSwept = false
+    /// When live flows were read last, and how long that took.
+    private var swept: (atNanoseconds: UInt64, nanoseconds: UInt64) = (0, 0)
     private let succession: FlowSuccession
     /// What an earlier meshd left, until its proxy is here.
     private var inherited: [Int32: [FlowInheritance]]
 
-    /// What `meshctl top` can show as fresh.
     private static let sweepMilliseconds: UInt64 = 1_000
+    /// What may be shown to who asks without being read again.
+    private static let freshNanoseconds: UInt64 = 100_000_000
+    /// Of meshd's time, reading on demand takes a twentieth at most.
+    private static let pausePerReading: UInt64 = 20
     /// Written in one second, at most: about 1 MB.
     private static let recordsPerSecondMax = 2_000
 
@@ -45,7 +50,7 @@ final class FlowFeed {
         self.askProxies = askProxies
         timers.append(
             reactor.schedule(afterMilliseconds: Self.sweepMilliseconds, every: Self.sweepMilliseconds) {
-                [weak self] in self?.refresh()
+                [weak self] in self?.tick()
             })
     }
 
@@ -92,6 +97,13 @@ final class FlowFeed {
         figures.end(proxy)
     }
 
+    /// Somebody is about to look at the table: live figures are as of now, or little older.
+    func freshen() {
+        let age = BootClock.nanoseconds() - swept.atNanoseconds
+        guard age > max(Self.freshNanoseconds, swept.nanoseconds * Self.pausePerReading) else { return }
+        readLiveFlows()
+    }
+
     /// meshd ends: what waits for its record gets it now.
     func stop() {
         writeRecords(isLast: true)
@@ -116,9 +128,17 @@ final class FlowFeed {
             }, now: BootClock.nanoseconds())
     }
 
-    private func refresh() {
+    private func tick() {
         askProxies()
+        // Who watches has had them read, at his own pace: readings between his would spoil the rates that he computes.
+        if BootClock.nanoseconds() - swept.atNanoseconds > Self.sweepMilliseconds * 900_000 { readLiveFlows() }
+        writeRecords()
+        table.expire(now: BootClock.nanoseconds())
+    }
+
+    private func readLiveFlows() {
         let now = BootClock.nanoseconds()
+        defer { swept = (now, BootClock.nanoseconds() - now) }
         table.beginSweep(now: now)
         do {
             try kernel.readLiveFlows { event in
@@ -132,8 +152,6 @@ final class FlowFeed {
         } catch {
             log.error("live flows are not read: \(error)")
         }
-        writeRecords()
-        table.expire(now: BootClock.nanoseconds())
     }
 
     private func writeRecords(isLast: Bool = false) {

@@ -75,6 +75,27 @@ extension EndToEnd {
             #expect(csv.status == 0 && csv.lines.first?.contains(",") == true, "\(csv.output)")
         }
 
+        /// meshd reads live figures once a second by itself; who looks in between sees what they are then.
+        @Test func everyLookSeesWhatFlowsSinceTheLast() throws {
+            try Lab.start("requests", "a", "w4", "wrk -t1 -c2 -d60s \(Lab.webURL)")
+            defer { try? Lab.stop("requests") }
+            let filter = "--filter 'source=a-w4 state=open'"
+            #expect(try Shell.waits(10) { try Lab.meshctl("a", "flows \(filter)").output.contains("wrk") })
+            var before: UInt64 = 0
+            for look in 1...6 {
+                let top = try Lab.meshctl("a", "top --once -o csv --filter source=a-w4 --sort in/s -n 1")
+                let rates = top.lines.dropFirst().compactMap { line in
+                    line.split(separator: ",").compactMap { Double($0) }.dropFirst().first
+                }
+                #expect(rates.allSatisfy { $0 > 0 } && rates.count == 1, "look \(look): \(top.output)")
+                let received = try Lab.flows("a").filter { $0.sourceWorkload == "shop/a-w4" }.reduce(UInt64(0)) {
+                    $0 + $1.bytesReceived
+                }
+                #expect(received > before, "look \(look)")
+                before = received
+            }
+        }
+
         @Test func metricsHaveIstiosNamesOnBothSides() throws {
             _ = try Traffic.client("download 100000")
             for (node, reporter) in [("a", "source"), ("b", "destination")] {

@@ -14,7 +14,8 @@ import Testing
 
     @Test(arguments: [
         ("", true), ("CURL", true), ("nginx", false), ("!nginx", true), ("verdict=denied curl", true),
-        ("verdict=allowed", false), ("service=curl", false), ("!service=web", false), ("!", true), ("=x", false),
+        ("source=curl", true), ("destination=curl", false), ("verdict=allowed", false), ("service=curl", false),
+        ("!service=web", false), ("!", true), ("=x", false),
     ]) func everyWordMustHold(text: String, admitted: Bool) {
         #expect(FlowFilter(text).admits(flow) == admitted)
     }
