@@ -70,7 +70,7 @@ final class ControlLink {
     func send(_ message: ProxyMessage) -> Bool {
         guard socket != nil else { return false }
         for part in message.encodeParts() {
-            guard send(Pending(bytes: part, isRecord: message.isRecord, descriptors: .init())) else { return false }
+            guard send(part, isRecord: message.isRecord, .init()) else { return false }
         }
         return true
     }
@@ -79,26 +79,26 @@ final class ControlLink {
     @discardableResult
     func send(_ message: ProxyMessage, _ descriptors: consuming DescriptorBatch) -> Bool {
         guard socket != nil else { return false }
-        return send(Pending(bytes: message.encode(), isRecord: false, descriptors: descriptors))
+        return send(message.encode(), isRecord: false, descriptors)
     }
 
     // MARK: private
 
     /// True also for a record that is sent once meshd is back.
-    private func send(_ message: Pending) -> Bool {
+    private func send(_ bytes: [UInt8], isRecord: Bool, _ descriptors: consuming DescriptorBatch) -> Bool {
         guard let box = socket else { return false }
         if queue.isEmpty {
             do throws(IOError) {
-                if try box.socket.send(message.bytes, descriptors: message.descriptors) { return true }
+                if try box.socket.send(bytes, descriptors: descriptors) { return true }
             } catch {
                 disconnect()
-                if message.isRecord { unsent.append(message) }
-                return message.isRecord
+                if isRecord { unsent.append(Pending(bytes: bytes, isRecord: true, descriptors: descriptors)) }
+                return isRecord
             }
         }
-        guard queuedBytes + message.bytes.count <= Self.queuedBytesMax else { return false }
-        queue.append(message)
-        queuedBytes += message.bytes.count
+        guard queuedBytes + bytes.count <= Self.queuedBytesMax else { return false }
+        queue.append(Pending(bytes: bytes, isRecord: isRecord, descriptors: descriptors))
+        queuedBytes += bytes.count
         if let watch { try? reactor.change(watch, to: [.read, .write]) }
         return true
     }
@@ -112,7 +112,8 @@ final class ControlLink {
             callbacks?.connected()
             let again = unsent
             unsent = []
-            for message in again { _ = send(message) }
+            // Records have no descriptors.
+            for message in again { _ = send(message.bytes, isRecord: message.isRecord, .init()) }
         } catch {
             _ = reactor.schedule(afterMilliseconds: pauseMilliseconds) { [weak self] in self?.connect() }
             pauseMilliseconds = min(pauseMilliseconds * 2, Self.pauseMaxMilliseconds)
