@@ -163,6 +163,8 @@ struct Listener {
     let descriptor: Int32
     var isWatched = false
     var isClosed = false
+    /// What is accepted has the listener's socket options, but for what waited in the backlog before it had them.
+    var isPassingOptions = false
 }
 
 typealias ListenerPointer = UnsafeMutablePointer<Listener>

@@ -22,7 +22,6 @@ enum OutboundRoute {
 extension UnsafeMutablePointer<LoopState> {
     /// A socket from one of the capture listeners, or handed over by another loop.
     func capturedCame(_ descriptor: Int32, _ captured: mesh_socket, isHandedOver: Bool) {
-        Socket.prepareApplication(descriptor)
         var record = openRecord(captured)
         guard let snapshot = pointee.snapshot else {
             return refuseCaptured(descriptor, record, .MESH_REASON_SNAPSHOT_MISSING)
