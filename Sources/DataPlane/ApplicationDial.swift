@@ -98,7 +98,7 @@ extension UnsafeMutablePointer<Stream> {
     /// connect() has ended.
     func connectReady(_ events: SocketEvents) {
         guard events.isConnectOutcome else { return }
-        let code = Socket.error(of: pointee.descriptor)
+        let code = Socket.connectError(of: pointee.descriptor, events)
         guard code == 0 else { return abort(pointee.loop.connectReason(code)) }
         guard let tunnel = pointee.tunnel, pointee.flags.contains(.attached) else {
             return end(.MESH_REASON_TUNNEL_LOST, resets: true)

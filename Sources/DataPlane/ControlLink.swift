@@ -72,10 +72,9 @@ final class ControlLink {
     func send(_ message: ProxyMessage) -> Bool {
         guard isConnected else { return false }
         for part in message.encodeParts() {
-            let pending = Pending(bytes: part, isRecord: message.isRecord, descriptors: .init())
-            if !isConnected, pending.isRecord {
-                unsent.append(pending)
-            } else if !send(pending) {
+            if !isConnected, message.isRecord {
+                unsent.append(Pending(bytes: part, isRecord: true, descriptors: .init()))
+            } else if !send(part, isRecord: message.isRecord, .init()) {
                 return false
             }
         }
@@ -86,26 +85,26 @@ final class ControlLink {
     @discardableResult
     func send(_ message: ProxyMessage, _ descriptors: consuming DescriptorBatch) -> Bool {
         guard socket != nil else { return false }
-        return send(Pending(bytes: message.encode(), isRecord: false, descriptors: descriptors))
+        return send(message.encode(), isRecord: false, descriptors)
     }
 
     // MARK: private
 
     /// True also for a record that is sent once meshd is back.
-    private func send(_ message: Pending) -> Bool {
+    private func send(_ bytes: [UInt8], isRecord: Bool, _ descriptors: consuming DescriptorBatch) -> Bool {
         guard let box = socket else { return false }
         if queue.isEmpty {
             do throws(IOError) {
-                if try box.socket.send(message.bytes, descriptors: message.descriptors) { return true }
+                if try box.socket.send(bytes, descriptors: descriptors) { return true }
             } catch {
                 disconnect()
-                if message.isRecord { unsent.append(message) }
-                return message.isRecord
+                if isRecord { unsent.append(Pending(bytes: bytes, isRecord: true, descriptors: descriptors)) }
+                return isRecord
             }
         }
-        guard queuedBytes + message.bytes.count <= Self.queuedBytesMax else { return false }
-        queue.append(message)
-        queuedBytes += message.bytes.count
+        guard queuedBytes + bytes.count <= Self.queuedBytesMax else { return false }
+        queue.append(Pending(bytes: bytes, isRecord: isRecord, descriptors: descriptors))
+        queuedBytes += bytes.count
         if let watch { try? reactor.change(watch, to: [.read, .write]) }
         return true
     }
@@ -119,8 +118,14 @@ final class ControlLink {
             let again = unsent
             unsent = []
             if let hello = callbacks?.hello() { send(hello) }
-            // Before anything newer: a connection's end must not overtake its beginning.
-            for message in again where !send(message) && !isConnected { unsent.append(message) }
+            // Before anything newer: a connection's end must not overtake its beginning. Records have no descriptors.
+            for message in again {
+                if !isConnected {
+                    unsent.append(message)
+                } else {
+                    _ = send(message.bytes, isRecord: true, .init())
+                }
+            }
             if isConnected { callbacks?.connected() }
         } catch {
             _ = reactor.schedule(afterMilliseconds: pauseMilliseconds) { [weak self] in self?.connect() }

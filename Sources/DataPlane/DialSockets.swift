@@ -43,12 +43,8 @@ final class DialSockets: Sendable {
     /// Takes a socket, the newest first. `need` is how many to ask meshd for; 0: none.
     func take(_ pool: DialPool, now: UInt64) -> (taking: Taking, need: UInt32) {
         state.withLock { state in
-            var shelf = state.shelves[pool] ?? Shelf()
-            shelf.isUsed = true
-            let socket = shelf.sockets.popLast()
-            let need = need(&shelf, pool, now: now)
-            state.shelves[pool] = shelf
-            return (socket.map(Taking.socket) ?? .empty, need)
+            // In place: a copy of the shelf would copy all of its sockets.
+            take(from: &state.shelves[pool, default: Shelf()], pool, now: now)
         }
     }
 
@@ -99,6 +95,12 @@ final class DialSockets: Sendable {
     }
 
     // MARK: private
+
+    private func take(from shelf: inout Shelf, _ pool: DialPool, now: UInt64) -> (taking: Taking, need: UInt32) {
+        shelf.isUsed = true
+        let socket = shelf.sockets.popLast()
+        return (socket.map(Taking.socket) ?? .empty, need(&shelf, pool, now: now))
+    }
 
     private func need(_ shelf: inout Shelf, _ pool: DialPool, now: UInt64) -> UInt32 {
         if shelf.awaited > 0 {

@@ -167,7 +167,7 @@ extension UnsafeMutablePointer<RelayEnd> {
         guard !isDead else { return }
         if pointee.flags.contains(.connecting) {
             guard events.isConnectOutcome else { return }
-            let code = Socket.error(of: pointee.descriptor)
+            let code = Socket.connectError(of: pointee.descriptor, events)
             guard code == 0 else { return endBoth(pointee.loop.connectReason(code)) }
             pointee.flags.remove(.connecting)
             pointee.other.connected()

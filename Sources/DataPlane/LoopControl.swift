@@ -28,11 +28,15 @@ extension UnsafeMutablePointer<LoopState> {
                     pointee.isOverloaded = true
                     for listener in pointee.listeners { setWatched(listener, false) }
                     return beat()
-                default: return
+                default:
+                    listener.pointee.isPassingOptions = true
+                    return
                 }
             }
             pointee.shared.descriptors.add()
-            switch listener.pointee.description.kind {
+            let kind = listener.pointee.description.kind
+            if kind.isApplications && !listener.pointee.isPassingOptions { Socket.prepareApplication(descriptor) }
+            switch kind {
             case .outbound: outboundAccepted(descriptor)
             case .tunnel: tunnelAccepted(descriptor)
             case .names: close(descriptor, resets: true)
@@ -126,6 +130,7 @@ extension UnsafeMutablePointer<LoopState> {
 
     private func addListener(_ description: ListenerDescription, _ descriptor: Int32) {
         Socket.setNonBlocking(descriptor)
+        if description.kind.isApplications { Socket.prepareApplication(descriptor) }
         let listener = ListenerPointer.allocate(capacity: 1)
         listener.initialize(to: Listener(description: description, descriptor: descriptor))
         pointee.listeners.append(listener)
@@ -211,4 +216,9 @@ extension UnsafeMutablePointer<LoopState> {
             retransmits: statistics.retransmits, bytesSent: tunnel.pointee.bytesSent,
             bytesReceived: tunnel.pointee.bytesReceived, openedNanoseconds: tunnel.pointee.openedAt)
     }
+}
+
+extension ListenerDescription.Kind {
+    /// Its connections are those of applications.
+    fileprivate var isApplications: Bool { self == .outbound || self == .inbound }
 }

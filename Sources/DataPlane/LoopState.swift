@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import HTTP2Framing
 import MeshModel
 import MeshPolicy
 import OpenSSLTLS
@@ -53,6 +54,8 @@ struct LoopState: ~Copyable {
 
     // Connection set-up
     var peerNames = PeerNames()
+    /// Of the request that is being written.
+    var requestFields = HeaderFields()
     var pool: [TunnelKey: TunnelGroup] = [:]
     var nodes: [NodeID: NodeTrouble] = [:]
     /// Nodes whose IPv6 address answered last; the others are dialled at their IPv4 address first.
@@ -160,6 +163,8 @@ struct Listener {
     let descriptor: Int32
     var isWatched = false
     var isClosed = false
+    /// What is accepted has the listener's socket options, but for what waited in the backlog before it had them.
+    var isPassingOptions = false
 }
 
 typealias ListenerPointer = UnsafeMutablePointer<Listener>

@@ -22,7 +22,6 @@ enum OutboundRoute {
 extension UnsafeMutablePointer<LoopState> {
     /// A socket from one of the capture listeners, or handed over by another loop.
     func capturedCame(_ descriptor: Int32, _ captured: mesh_socket, isHandedOver: Bool) {
-        Socket.prepareApplication(descriptor)
         var record = openRecord(captured)
         guard let snapshot = pointee.snapshot else {
             return refuseCaptured(descriptor, record, .MESH_REASON_SNAPSHOT_MISSING)
@@ -266,18 +265,17 @@ extension UnsafeMutablePointer<Tunnel> {
     /// Writes the HEADERS of a CONNECT. False where the compressor failed: the tunnel is of no more use.
     func queueRequest(_ request: OutboundRequest, streamID: UInt32) -> Bool {
         let loop = pointee.loop
-        var fields = HeaderFields()
         let trace = TraceParent(
             traceHigh: loop.pointee.random.next(), traceLow: loop.pointee.random.next(),
             parent: loop.pointee.random.next())
         ConnectRequest.write(
             authority: .address(request.authority),
             forwarded: Forwarded(client: request.client, host: loop.host(of: request.service)),
-            traceParent: trace, baggage: loop.baggage(of: request.workload), to: &fields)
-        let size = pointee.headerEncoder?.sizeMax(of: fields) ?? 0
+            traceParent: trace, baggage: loop.baggage(of: request.workload), to: &loop.pointee.requestFields)
+        let size = pointee.headerEncoder?.sizeMax(of: loop.pointee.requestFields) ?? 0
         guard size > 0 else { return false }
         return withUnsafeTemporaryAllocation(byteCount: size, alignment: 8) { block in
-            guard let count = pointee.headerEncoder?.encode(fields, to: block) else { return false }
+            guard let count = pointee.headerEncoder?.encode(loop.pointee.requestFields, to: block) else { return false }
             queueHeaders(UnsafeRawBufferPointer(rebasing: block[..<count]), streamID, endsStream: false)
             return true
         }

@@ -17,7 +17,6 @@ extension UnsafeMutablePointer<LoopState> {
             pointee.counters.count(.MESH_REASON_HANDOVER_MISSING)
             return close(descriptor, resets: true)
         }
-        Socket.prepareApplication(descriptor)
         let destination = SocketAddress(arrived.destination)
         let workload = WorkloadID(rawValue: arrived.workload)
         var record = OpenRecord(

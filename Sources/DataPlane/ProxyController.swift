@@ -30,6 +30,8 @@ final class ProxyController {
     private var drainedLoops: Set<Int> = []
     /// Records that wait for meshd to come back.
     private var keptRecords: [LoopReport] = []
+    /// Empty; `forwardReports` uses it again and again.
+    private var reportMemory: [LoopReport] = []
     private var reportWatch: FileDescriptor?
 
     init(
@@ -139,7 +141,7 @@ final class ProxyController {
         let copy = fcntl(shared.reports.wake, F_DUPFD_CLOEXEC, 0)
         guard copy >= 0 else { return }
         let descriptor = FileDescriptor(owning: copy)
-        _ = try? reactor.watch(descriptor) { [weak self] _ in self?.forwardReports() }
+        _ = try? reactor.watch(descriptor, for: [.read, .edges]) { [weak self] _ in self?.forwardReports() }
         reportWatch = consume descriptor
     }
 
@@ -235,9 +237,18 @@ final class ProxyController {
         var opened: [ConnectionOpened] = []
         var closed: [ConnectionClosed] = []
         var refused: [PeerRefusal] = []
-        let kept = keptRecords
-        keptRecords = []
-        for report in kept + shared.reports.takeAll() {
+        var reports: [LoopReport] = []
+        swap(&reports, &reportMemory)
+        defer {
+            reports.removeAll(keepingCapacity: reports.capacity <= 4_096)
+            swap(&reports, &reportMemory)
+        }
+        shared.reports.takeAll(into: &reports)
+        if !keptRecords.isEmpty {
+            reports = keptRecords + reports
+            keptRecords = []
+        }
+        for report in reports {
             // They would be lost with a meshd that is just being replaced.
             if report.isRecord, !link.isConnected {
                 keep(report, shared)

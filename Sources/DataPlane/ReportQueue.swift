@@ -74,6 +74,10 @@ final class ReportQueue: Sendable {
     func post(_ batch: [LoopReport]) {
         let isFirst = state.withLock { state in
             let wasEmpty = state.reports.isEmpty
+            guard state.reports.count + batch.count > Self.recordsMax else {
+                state.reports.append(contentsOf: batch)
+                return wasEmpty && !batch.isEmpty
+            }
             for report in batch {
                 if report.isRecord && state.reports.count >= Self.recordsMax {
                     state.recordsLost += 1
@@ -88,14 +92,10 @@ final class ReportQueue: Sendable {
         _ = write(wake, &one, 8)
     }
 
-    func takeAll() -> [LoopReport] {
-        var count: UInt64 = 0
-        _ = read(wake, &count, 8)
-        return state.withLock { state in
-            let all = state.reports
-            state.reports = []
-            return all
-        }
+    /// Exchanges what is there for `reports`, which must be empty and whose memory is used on. `wake` is watched for
+    /// edges, so that nobody reads it.
+    func takeAll(into reports: inout [LoopReport]) {
+        state.withLock { swap(&$0.reports, &reports) }
     }
 
     /// Records that were taken but could not be sent.

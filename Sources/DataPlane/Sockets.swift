@@ -24,6 +24,11 @@ enum Socket {
     }
 
     static func error(of descriptor: Int32) -> Int32 { clinux_socket_error(descriptor) }
+    /// Of a connect() that has ended. The kernel tells a failure as an error or a hang-up: without one it need not be
+    /// asked.
+    static func connectError(of descriptor: Int32, _ events: SocketEvents) -> Int32 {
+        events.hasAny([.error, .hangup]) ? error(of: descriptor) : 0
+    }
     static func cookie(of descriptor: Int32) -> UInt64 { clinux_socket_cookie(descriptor) }
 
     static func setNonBlocking(_ descriptor: Int32) {
@@ -31,8 +36,9 @@ enum Socket {
         if flags & O_NONBLOCK == 0 { _ = fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) }
     }
 
-    /// For an application's connection. No TCP_USER_TIMEOUT: it would kill a connection whose application just does not
-    /// read for a while, which plain TCP never does; keepalive finds the peer that is gone.
+    /// For an application's connection, or a listener that passes its options on. No TCP_USER_TIMEOUT: it would kill a
+    /// connection whose application just does not read for a while, which plain TCP never does; keepalive finds the peer
+    /// that is gone.
     static func prepareApplication(_ descriptor: Int32) {
         set(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
         setKeepalive(descriptor, idleSeconds: 180, intervalSeconds: 60, probes: 5)

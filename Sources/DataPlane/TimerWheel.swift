@@ -20,8 +20,13 @@ struct TimerWheel: ~Copyable {
     private var nodes = Pool<TimerNode>()
     /// The slot number (time shifted) that has not been swept yet.
     private var position: UInt64
+    /// No slot from `position` up to this one has timers: found by looking, so that the next look begins here.
+    private var emptyBefore: UInt64
 
-    init(now: UInt64) { position = now >> Self.slotShift }
+    init(now: UInt64) {
+        position = now >> Self.slotShift
+        emptyBefore = position
+    }
 
     var isEmpty: Bool { nodes.count == 0 }
 
@@ -31,6 +36,8 @@ struct TimerWheel: ~Copyable {
         node.initialize(to: TimerNode(previous: nil, next: slots[index], deadline: deadline, owner: owner))
         slots[index]?.pointee.previous = node
         slots[index] = node
+        let distance = (UInt64(index) &- position) & UInt64(Self.slotCount - 1)
+        emptyBefore = min(emptyBefore, position + distance)
         return node
     }
 
@@ -66,11 +73,11 @@ struct TimerWheel: ~Copyable {
     }
 
     /// Milliseconds until a slot with timers comes up, rounded up; nil without timers.
-    func waitMilliseconds(now: UInt64) -> Int32? {
+    mutating func waitMilliseconds(now: UInt64) -> Int32? {
         guard !isEmpty else { return nil }
-        for offset in 0..<UInt64(Self.slotCount) {
-            let slot = position + offset
+        for slot in max(emptyBefore, position)..<position + UInt64(Self.slotCount) {
             guard slots[Int(slot) & (Self.slotCount - 1)] != nil else { continue }
+            emptyBefore = slot
             let due = (slot + 1) << Self.slotShift
             return due <= now ? 1 : Int32(truncatingIfNeeded: (due - now) / 1_000_000 + 1)
         }

@@ -223,7 +223,7 @@ extension UnsafeMutablePointer<Tunnel> {
 
     private func headersCame(_ fragment: HeadersFragment) {
         if fragment.startsBlock {
-            pointee.requestReader = ConnectRequestReader()
+            pointee.requestReader = ConnectRequestReader(isTelemetryWanted: false)
             pointee.responseReader = ConnectResponseReader()
         }
         let isClient = isClient

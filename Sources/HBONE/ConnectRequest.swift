@@ -55,8 +55,11 @@ package struct ConnectRequestReader: Sendable {
     private var forwarded: Forwarded?
     private var traceParent: TraceParent?
     private var baggage: Baggage?
+    private let isTelemetryWanted: Bool
 
-    package init() {}
+    /// `isTelemetryWanted`: whether `traceparent` and `baggage` are read. They decide nothing, and cost more than the
+    /// rest of the request.
+    package init(isTelemetryWanted: Bool = true) { self.isTelemetryWanted = isTelemetryWanted }
 
     package mutating func field(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
         guard !isMalformed, FieldRules.isLawful(name: name, value: value) else {
@@ -107,7 +110,10 @@ package struct ConnectRequestReader: Sendable {
     private mutating func regularField(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
         if name.equals("forwarded") {
             if forwarded == nil { forwarded = Forwarded(parsing: value) }
-        } else if name.equals("traceparent") {
+            return
+        }
+        guard isTelemetryWanted else { return }
+        if name.equals("traceparent") {
             if traceParent == nil { traceParent = TraceParent(parsing: value) }
         } else if name.equals("baggage") {
             if baggage == nil { baggage = Baggage(parsing: value) }

@@ -16,8 +16,13 @@ package struct Forwarded: Equatable, Sendable, CustomStringConvertible {
     }
 
     package var description: String {
-        let first = client.map { "for=\"\($0)\"" }
-        return [first, host.map { "host=\(Self.quoted($0))" }].compactMap(\.self).joined(separator: ";")
+        var text = ""
+        if let client { text += "for=\"\(client)\"" }
+        guard let host else { return text }
+        if client != nil { text += ";" }
+        text += "host="
+        text += Self.quoted(host)
+        return text
     }
 
     /// A name is a token and stands as it is; anything else is quoted.
@@ -81,8 +86,22 @@ package struct Forwarded: Equatable, Sendable, CustomStringConvertible {
             return position > start ? String(decoding: bytes[start..<position], as: UTF8.self) : nil
         }
 
+        /// The rest of a quoted string that has no escape in it, which needs no copy on the way; else nothing is read.
+        private mutating func plainText() -> String? {
+            var end = position
+            while end < bytes.count, bytes[end] >= 0x20, bytes[end] < 0x7f, bytes[end] != UInt8(ascii: "\\") {
+                if bytes[end] == UInt8(ascii: "\"") {
+                    defer { position = end + 1 }
+                    return String(decoding: bytes[position..<end], as: UTF8.self)
+                }
+                end += 1
+            }
+            return nil
+        }
+
         mutating func value() -> String? {
             guard take(UInt8(ascii: "\"")) else { return token() }
+            if let plain = plainText() { return plain }
             var text: [UInt8] = []
             while position < bytes.count {
                 var byte = bytes[position]

@@ -23,7 +23,8 @@ package struct HeaderFields: Sendable {
     package mutating func append(_ name: StaticString, _ value: String, isIndexed: Bool = true) {
         bytes.append(contentsOf: UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
         let nameEnd = bytes.count
-        bytes.append(contentsOf: value.utf8)
+        var value = value
+        value.withUTF8 { bytes.append(contentsOf: $0) }
         entries.append(Entry(nameEnd: nameEnd, valueEnd: bytes.count, isIndexed: isIndexed))
     }
 

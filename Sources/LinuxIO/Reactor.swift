@@ -11,6 +11,8 @@ package final class Reactor {
         package init(rawValue: UInt32) { self.rawValue = rawValue }
         package static let read = Interest(rawValue: EPOLLIN.rawValue | EPOLLRDHUP.rawValue)
         package static let write = Interest(rawValue: EPOLLOUT.rawValue)
+        /// Each change once, instead of as long as it lasts: what is only a wake-up need not be read.
+        package static let edges = Interest(rawValue: 1 << 31)
     }
 
     /// Names a watch; never reused.
@@ -38,6 +40,8 @@ package final class Reactor {
     private var timers: [UInt64: Timer] = [:]
     private var nextID: UInt64 = 1
     private var isStopped = false
+    /// Memory of `turn`, kept between turns.
+    private var ready: [(id: UInt64, mask: UInt32)] = []
 
     package init() throws(IOError) {
         let number = epoll_create1(Int32(EPOLL_CLOEXEC))
@@ -91,7 +95,13 @@ package final class Reactor {
 
     /// Waits for at most `limitMilliseconds` and serves what is ready then.
     package func turn(limitMilliseconds: Int32 = -1) throws(IOError) {
+        // Taken out: a callback may have a turn of its own.
         var ready: [(id: UInt64, mask: UInt32)] = []
+        swap(&ready, &self.ready)
+        defer {
+            ready.removeAll(keepingCapacity: true)
+            self.ready = ready
+        }
         var failure: IOError?
         withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: 64) { events in
             let count = epoll_wait(
@@ -124,14 +134,23 @@ package final class Reactor {
     }
 
     private func waitMilliseconds(limit: Int32) -> Int32 {
-        guard let next = timers.values.map(\.deadline).min() else { return limit }
+        guard let next = nextDeadline else { return limit }
         let now = BootClock.nanoseconds()
         let wait = next <= now ? 0 : Int32(min((next - now + 999_999) / 1_000_000, 60_000))
         return limit < 0 ? wait : min(wait, limit)
     }
 
+    /// Found without making a list: it is looked for twice a turn.
+    private var nextDeadline: UInt64? {
+        var next: UInt64?
+        for timer in timers.values where timer.deadline < next ?? .max { next = timer.deadline }
+        return next
+    }
+
     private func runTimers() {
+        guard let next = nextDeadline else { return }
         let now = BootClock.nanoseconds()
+        guard next <= now else { return }
         let due = timers.filter { $0.value.deadline <= now }.sorted { $0.value.deadline < $1.value.deadline }
         for (id, timer) in due where timers[id] != nil {
             if let interval = timer.interval {

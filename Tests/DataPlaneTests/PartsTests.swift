@@ -88,6 +88,35 @@ import Testing
         #expect(deadlines.isEmpty && wheel.isEmpty)
     }
 
+    @Test func aTimerThatIsArmedLaterCanBeTheNext() {
+        let start: UInt64 = 1_000_000_000
+        var wheel = TimerWheel(now: start)
+        var random = SplitMix(state: 7)
+        let owner = UnsafeMutableRawPointer.allocate(byteCount: 8, alignment: 8)
+        defer { owner.deallocate() }
+        var armed: [(node: TimerPointer, deadline: UInt64)] = []
+        var now = start
+        for _ in 0..<5_000 {
+            if armed.count < 3 || random.next() % 3 == 0 {
+                // Some of them further away than a turn of the wheel, some past already.
+                let deadline = now - 50_000_000 + random.next() % (1 << (20 + random.next() % 16))
+                armed.append((wheel.arm(deadline: deadline, owner: owner), deadline))
+            } else if random.next() % 2 == 0 {
+                wheel.disarm(armed.remove(at: Int(random.next() % UInt64(armed.count))).node)
+            } else {
+                now += random.next() % 300_000_000
+                while wheel.popDue(now: now) != nil {}
+                armed.removeAll { $0.deadline <= now }
+            }
+            guard let next = armed.map(\.deadline).min() else {
+                #expect(wheel.waitMilliseconds(now: now) == nil)
+                continue
+            }
+            let wait = UInt64(wheel.waitMilliseconds(now: now) ?? 1_000_000) * 1_000_000
+            #expect(now + wait <= max(next, now) + 70_000_000)
+        }
+    }
+
     @Test func timersSurviveALongSleep() {
         var wheel = TimerWheel(now: 0)
         let owner = UnsafeMutableRawPointer.allocate(byteCount: 8, alignment: 8)

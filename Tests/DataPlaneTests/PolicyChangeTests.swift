@@ -36,6 +36,13 @@ import Testing
         try node.giveSnapshot()
     }
 
+    /// The same for what connects next: it must not be judged by the snapshot before.
+    private func enforceAndWait(_ policies: [Policy], on node: TestNode) throws {
+        let before = node.seenNow.snapshotsTaken
+        try enforce(policies, on: node)
+        try node.wait("snapshot in use") { $0.snapshotsTaken > before }
+    }
+
     private func echo(_ client: TestSocket, _ server: TestSocket, _ text: String) throws {
         try client.send(text)
         #expect(try server.receiveText(text.utf8.count) == text)
@@ -93,7 +100,7 @@ import Testing
 
     @Test func aRefusalTellsBothEndsAndTheRule() throws {
         defer { mesh.stop() }
-        try enforce([Policy(name: "none", namespace: "shop")], on: b)
+        try enforceAndWait([Policy(name: "none", namespace: "shop")], on: b)
         let client = try a.connect(to: denied.local)
         #expect(client.errorAtEnd() == ECONNRESET)
         try b.wait("refusal") { $0.opened.last?.allowed == false }
@@ -108,7 +115,7 @@ import Testing
 
     @Test func whatAPolicyOnTrialWouldDenyIsToldAndLetIn() throws {
         defer { mesh.stop() }
-        try enforce([Self.deny(port: denied.local.port, isDryRun: true)], on: b)
+        try enforceAndWait([Self.deny(port: denied.local.port, isDryRun: true)], on: b)
         let client = try a.connect(to: denied.local)
         let server = try denied.accept()
         try echo(client, server, "one")

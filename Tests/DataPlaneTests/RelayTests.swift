@@ -46,6 +46,12 @@ import Testing
         #expect(closed.bytesSent == 5 && closed.bytesReceived == 5 && closed.reason == .MESH_REASON_NONE)
     }
 
+    @Test func acceptedSocketsHaveTheOptionsOfApplications() throws {
+        defer { mesh.stop() }
+        for _ in 0..<5 { _ = try pair() }
+        #expect(a.acceptedOptions == Array(repeating: ApplicationOptions(), count: 5))
+    }
+
     @Test func serverMaySpeakFirst() throws {
         defer { mesh.stop() }
         let (client, accepted) = try pair()

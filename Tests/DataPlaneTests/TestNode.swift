@@ -20,6 +20,7 @@ final class TestNode: @unchecked Sendable {
         var tunnels: [TunnelStatus] = []
         var counters: ProxyCounters?
         var snapshotVersion: UInt64 = 0
+        var snapshotsTaken = 0
         var hellos: [ProxyHello] = []
         var isDrained = false
         var given: [ListenerDescription] = []
@@ -31,6 +32,7 @@ final class TestNode: @unchecked Sendable {
         var captured: [UInt16: mesh_socket] = [:]
         var questions: [UInt16: mesh_question] = [:]
         var presented: [mesh_present] = []
+        var acceptedOptions: [ApplicationOptions] = []
         var beats: [UInt32] = []
         var isStopped = false
         var givesDialSockets = true
@@ -142,6 +144,8 @@ final class TestNode: @unchecked Sendable {
 
     func setGivesDialSockets(_ gives: Bool) { orders.withLock { $0.givesDialSockets = gives } }
     func dropConnection() { orders.withLock { $0.dropsConnection = true } }
+    /// Of each captured connection as the proxy accepted it.
+    var acceptedOptions: [ApplicationOptions] { orders.withLock { $0.acceptedOptions } }
     var presented: [mesh_present] { orders.withLock { $0.presented } }
     var beats: [UInt32] { orders.withLock { $0.beats } }
 
@@ -210,6 +214,7 @@ final class TestNode: @unchecked Sendable {
         let kernel = KernelInterface(
             accepted: { [self] descriptor in
                 guard let peer = Socket.peer(of: descriptor) else { return nil }
+                orders.withLock { $0.acceptedOptions.append(ApplicationOptions(of: descriptor)) }
                 return orders.withLock { $0.captured.removeValue(forKey: peer.port) }
             },
             present: { [self] _, presentation in
@@ -291,7 +296,9 @@ final class TestNode: @unchecked Sendable {
         seen.withLock { seen in
             switch message {
             case .hello(let hello): seen.hellos.append(hello)
-            case .snapshotInUse(let version): seen.snapshotVersion = version
+            case .snapshotInUse(let version):
+                seen.snapshotVersion = version
+                seen.snapshotsTaken += 1
             case .needDialSockets: break
             case .nodeUnreachable(let node, _, _): seen.unreachable.append(node)
             case .nodeReachable(let node): seen.reachable.append(node)

@@ -152,3 +152,24 @@ private func testThreadMain(_ box: UnsafeMutableRawPointer?) -> UnsafeMutableRaw
     if let box { TestThread.run(box) }
     return nil
 }
+
+/// Options that every application's connection must have.
+struct ApplicationOptions: Equatable {
+    var isNoDelay = true
+    var isKeptAlive = true
+    var idleSeconds: Int32 = 180
+
+    init() {}
+
+    init(of descriptor: Int32) {
+        isNoDelay = Self.value(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY) != 0
+        isKeptAlive = Self.value(descriptor, SOL_SOCKET, SO_KEEPALIVE) != 0
+        idleSeconds = Self.value(descriptor, Int32(IPPROTO_TCP), TCP_KEEPIDLE)
+    }
+
+    private static func value(_ descriptor: Int32, _ level: Int32, _ name: Int32) -> Int32 {
+        var value: Int32 = -1
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        return getsockopt(descriptor, level, name, &value, &length) == 0 ? value : -1
+    }
+}
