@@ -8,7 +8,10 @@ web_start() {
     cat >"$STATE/nginx.conf" <<CONF
 daemon off; pid $STATE/nginx.pid; error_log stderr;
 events {}
-http { access_log off; server { listen 10.77.0.1:8080; root $STATE/web; } }
+http {
+    access_log off;
+    server { listen 10.77.0.1:8080; root $STATE/web; location /slow { limit_rate 20k; } }
+}
 CONF
     chmod 755 "$STATE" "$STATE/web"
     systemd-run --quiet --collect --unit web nginx -c "$STATE/nginx.conf"
