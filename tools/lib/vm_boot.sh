@@ -5,12 +5,13 @@
 VM_OVER_LIMIT=124 VM_BROKEN=125
 
 vm_run() {
-    local boots=1 limit=600 keep=
+    local boots=1 limit=600 keep='' arguments=''
     while [ $# -gt 0 ]; do
         case "$1" in
         --boots) boots=$2 && shift 2 ;;
         --limit) limit=$2 && shift 2 ;;
         --keep) keep=$2 && shift 2 ;;
+        --arguments) arguments=$2 && shift 2 ;;
         -*) die "unknown option $1 (tools/vm --help)" ;;
         *) break ;;
         esac
@@ -28,6 +29,7 @@ vm_run() {
     cp "$1" "$VM_WORK/in/script"
     shift
     [ $# -eq 0 ] || cp -rL "$@" "$VM_WORK/in/"
+    printf '%s\n' "$arguments" >"$VM_WORK/in/arguments"
     vm_product
     local status=0
     vm_boot "$boots" "$limit" || status=$?

@@ -16,10 +16,11 @@ node_sees() {
 }
 
 peer_network() {
-    ip address replace fd77::1/128 dev mesh0
     ip netns add peer
     ip link add peer0 type veth peer name peer0 netns peer
     ip link set peer0 up
+    # On this device: neighbours ask for IPv6 addresses of the one that they are at, unlike ARP.
+    ip address add fd77::1/128 dev peer0 nodad
     ip -n peer link set lo up
     ip -n peer link set peer0 up
     ip -n peer address add 10.77.0.2/32 dev peer0
@@ -99,7 +100,14 @@ peer_carries() { wait_until 90 peer_answers "http://10.96.0.20/" && wait_until 6
 # Both families of connections, through a tunnel between IPv6 addresses: the one between IPv4 addresses is given up.
 peer_carries_over_ipv6() {
     peer_resources '"fd77::1"' '"fd77::2"'
-    peer_carries && wait_until 30 peer_tunnel_is '\[fd77::2\]:15008'
+    peer_carries || {
+        tail -n 20 "$PEER/log"
+        return 1
+    }
+    wait_until 30 peer_tunnel_is '\[fd77::2\]:15008' || {
+        meshctl tunnels -o json
+        return 1
+    }
 }
 peer_tunnel_is() {
     meshctl tunnels -o json | grep '"direction":"outbound"' | grep '"peer_principal":"spiffe://vm.example/ns/default/sa/far"' |
@@ -117,7 +125,8 @@ peer_stops() {
     find "$PEER_CGROUP" -depth -type d -exec rmdir {} + 2>/dev/null
     ip netns delete peer
     rm -rf "$PEER" /etc/culvert/resources/peer.yaml
-    sed -i 's|tunnelAddresses: .*|tunnelAddresses: [10.77.0.1]}|' /etc/culvert/resources/mesh.yaml
+    sed -i -e 's|tunnelAddresses: .*|tunnelAddresses: [10.77.0.1]}|' \
+        -e 's|addresses: \[10.77.0.1, "fd77::1"\]|addresses: [10.77.0.1]|' /etc/culvert/resources/mesh.yaml
     node_sees /sys/fs/cgroup && wait_until 60 greeted
 }
 
