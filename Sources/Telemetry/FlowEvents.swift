@@ -82,7 +82,8 @@ package struct KernelFlowEvent: Equatable, Sendable {
         retransmits = event.retransmits
         approximate = event.approximate != 0
         guard role == .datagram else { return }
-        (datagramsSent, datagramsReceived) = (event.value, event.socket.reserved.0)
+        (datagramsSent, datagramsReceived) = (event.value, event.socket.peer_cookie)
+        peerCookie = 0
     }
 
     // MARK: private
