@@ -69,7 +69,10 @@ let package = Package(
 
         // Features
         feature(
-            "Interception", ["BPFRuntime", "LinuxIO", "CLinux", "CMeshABI", "MeshModel", "ProxyControl", "Telemetry"]),
+            "Interception",
+            [
+                "BPFRuntime", "LinuxIO", "CLinux", "CMeshABI", "MeshModel", "MeshPolicy", "ProxyControl", "Telemetry",
+            ]),
         feature(
             "DataPlane",
             [

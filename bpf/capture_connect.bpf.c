@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
  * capture_connect: what a connect() of this node's tasks becomes. One body for both families; the adapters at the end
- * only translate addresses. The caller is the calling task's workload. Verdicts: pass, tunnel (the address is rewritten
- * to a listener of the proxy and the original destination kept with the socket), refuse (errno and a counted reason).
+ * only translate addresses. The caller is the calling task's workload. Verdicts: pass, rewrite (the address becomes that of a
+ * listener of the proxy, or of an endpoint on this node that meshd has a verdict for; the original destination is kept with the
+ * socket), refuse (errno and a counted reason).
  */
+#include "include/direct_path.h"
 #include "include/egress_policy.h"
 #include "include/find_listener.h"
 #include "include/redirect_target.h"
 
 /* CONNECT_REFUSE is 0, as refuse() is a program of its own to the verifier and returns what the hook returns. */
-enum connect_verdict { CONNECT_REFUSE = 0, CONNECT_PASS = 1, CONNECT_TUNNEL = 2 };
+enum connect_verdict { CONNECT_REFUSE = 0, CONNECT_PASS = 1, CONNECT_REWRITE = 2 };
 
 static __always_inline void describe_caller(struct mesh_socket *socket)
 {
@@ -141,6 +143,37 @@ static __always_inline bool may_fail_open(const struct mesh_workload *workload, 
 	       (fault == MESH_REASON_NO_LISTENER || fault == MESH_REASON_PROXY_STALE);
 }
 
+/*
+ * Keeps with the socket whom it may reach without the proxy. Only where the proxy would be reached too: without it nothing
+ * goes out, whichever way it would take.
+ */
+static __always_inline bool goes_direct(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+					const struct mesh_settings *settings, struct connect_attempt *attempt, __u32 id,
+					const struct mesh_workload *workload)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	struct mesh_workload *peer;
+	struct mesh_socket *kept;
+	__u64 peer_netns_cookie;
+	__u32 peer_id = 0;
+
+	if (!tcp || mesh_is_mptcp(tcp) || !choose_direct(settings, attempt, id, &peer_id))
+		return false;
+	peer = bpf_map_lookup_elem(&mesh_workloads, &peer_id);
+	peer_netns_cookie = peer ? peer->netns_cookie : 0;
+	if (!peer_netns_cookie || !speaks_as(ctx, sk, attempt, workload))
+		return false;
+	if (!keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_DIRECT))
+		return false;
+	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);
+	if (!kept)
+		return false;
+	kept->peer_workload = peer_id;
+	kept->peer_netns_cookie = peer_netns_cookie;
+	kept->policy_generation = settings->policy_generation;
+	return true;
+}
+
 static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
 				    struct connect_attempt *attempt, __u32 id, const struct mesh_workload *workload,
 				    const struct mesh_destination *found)
@@ -167,9 +200,13 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct mesh
 		keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH);
 		return CONNECT_PASS;
 	}
+	if (found && goes_direct(ctx, sk, settings, attempt, id, workload)) {
+		attempt->target = attempt->direct;
+		return CONNECT_REWRITE;
+	}
 	if (!keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_CAPTURED))
 		return refuse(ctx, attempt, id, MESH_REASON_STORAGE_FAILED, ENOBUFS);
-	return CONNECT_TUNNEL;
+	return CONNECT_REWRITE;
 }
 
 /* The workload's own business. Its vouch says so where it arrives; the fence and mesh_older see that it was judged. */
@@ -334,7 +371,7 @@ int mesh_connect4(struct bpf_sock_addr *ctx)
 	attempt.destination.address = mesh_address4(ctx->user_ip4);
 	attempt.destination.port_be = ctx->user_port;
 	verdict = judge(ctx, &attempt);
-	if (verdict == CONNECT_TUNNEL) {
+	if (verdict == CONNECT_REWRITE) {
 		ctx->user_ip4 = attempt.target.address.word[3];
 		ctx->user_port = attempt.target.port_be;
 	}
@@ -353,7 +390,7 @@ int mesh_connect6(struct bpf_sock_addr *ctx)
 	attempt.destination.address.word[3] = ctx->user_ip6[3];
 	attempt.destination.port_be = ctx->user_port;
 	verdict = judge(ctx, &attempt);
-	if (verdict == CONNECT_TUNNEL) {
+	if (verdict == CONNECT_REWRITE) {
 		ctx->user_ip6[0] = attempt.target.address.word[0];
 		ctx->user_ip6[1] = attempt.target.address.word[1];
 		ctx->user_ip6[2] = attempt.target.address.word[2];

@@ -154,7 +154,7 @@ static __always_inline bool is_own_loopback(const struct bpf_sk_lookup *ctx, con
 	       mesh_is_loopback(&arrival->tuple.remote);
 }
 
-enum vouching { VOUCH_NONE, VOUCH_TRUE, VOUCH_FOR_ANOTHER };
+enum vouching { VOUCH_NONE, VOUCH_TRUE, VOUCH_FOR_ANOTHER, VOUCH_OF_PROBE };
 
 /* A copy counts only if the entry is still the same afterwards, as in mesh_read_cgroup. */
 static __always_inline enum vouching find_vouch(const struct arrival *arrival)
@@ -169,6 +169,10 @@ static __always_inline enum vouching find_vouch(const struct arrival *arrival)
 	kind = *(volatile __u8 *)&vouch->kind;
 	if (bpf_map_lookup_elem(&mesh_vouches, &arrival->tuple) != vouch)
 		return VOUCH_NONE;
+	if (kind == MESH_VOUCH_PROBE) {
+		vouch->has_arrived = workload == arrival->workload;
+		return VOUCH_OF_PROBE;
+	}
 	if (workload == arrival->workload)
 		return VOUCH_TRUE;
 	/* A workload that meant itself and met another is judged like any stranger. */
@@ -189,6 +193,8 @@ static __always_inline int judge_arrival(struct bpf_sk_lookup *ctx, const struct
 	vouching = find_vouch(arrival);
 	if (vouching == VOUCH_TRUE)
 		return SK_PASS;
+	if (vouching == VOUCH_OF_PROBE) /* the answer is in the vouch: no application hears of it */
+		return SK_DROP;
 	if (vouching == VOUCH_FOR_ANOTHER)
 		return refuse(arrival, MESH_REASON_LISTENER_MISMATCH);
 	if (is_exempt(arrival)) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
  * The one sockops program. Its parts live in include/: original_destination, own_listeners, observe_flows, vouch,
- * accepted_plain. Callback flags are ORed into those already set, as other agents may have set theirs; the return value means nothing.
+ * accepted_plain, accepted_direct. Callback flags are ORed into those already set, as other agents may have set theirs; the return value means nothing.
  */
+#include "include/accepted_direct.h"
 #include "include/accepted_plain.h"
 #include "include/observe_flows.h"
 #include "include/original_destination.h"
@@ -17,7 +18,8 @@ static __always_inline void watch_state(struct bpf_sock_ops *ctx)
 static __always_inline bool is_ours(struct mesh_socket *kept)
 {
 	return kept && (kept->role == MESH_ROLE_CAPTURED || kept->role == MESH_ROLE_PASSTHROUGH ||
-			kept->role == MESH_ROLE_SERVED || kept->role == MESH_ROLE_INBOUND_PLAIN);
+			kept->role == MESH_ROLE_SERVED || kept->role == MESH_ROLE_INBOUND_PLAIN ||
+			kept->role == MESH_ROLE_DIRECT);
 }
 
 static __always_inline void connecting(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
@@ -37,7 +39,7 @@ static __always_inline void connected(struct bpf_sock_ops *ctx, struct bpf_sock 
 
 	if (!is_ours(kept))
 		return;
-	if (kept->role == MESH_ROLE_PASSTHROUGH) {
+	if (kept->role == MESH_ROLE_PASSTHROUGH || kept->role == MESH_ROLE_DIRECT) {
 		mesh_local_address(ctx, &kept->source.address);
 		kept->source.port_be = mesh_local_port(ctx);
 	}
@@ -67,11 +69,15 @@ static __always_inline void accepted(struct bpf_sock_ops *ctx, struct bpf_sock *
 {
 	struct mesh_socket *kept = handover_at_accept(ctx, sk);
 	struct mesh_vouch vouch = {};
-	bool is_vouched = vouch_at_accept(ctx, &vouch);
+	bool is_vouched = vouch_at_accept(ctx, &vouch), is_watched = false;
 
 	if (kept && kept->role == MESH_ROLE_SERVED)
 		served(ctx, sk, kept);
-	else if (!kept && accepted_in_the_open(ctx, sk, settings, is_vouched))
+	else if (!kept && is_vouched && vouch.kind == MESH_VOUCH_DIRECT)
+		is_watched = accepted_directly(ctx, sk, &vouch);
+	else if (!kept)
+		is_watched = accepted_in_the_open(ctx, sk, settings, is_vouched);
+	if (is_watched)
 		watch_state(ctx);
 }
 
@@ -90,7 +96,9 @@ static __always_inline void state_changed(struct bpf_sock_ops *ctx, struct bpf_s
 	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);
 	vouch_at_close(ctx, kept, own);
 	handover_at_close(ctx, (own && own->presents) || (kept && kept->role == MESH_ROLE_CAPTURED));
-	if (is_ours(kept))
+	if (kept && kept->role == MESH_ROLE_DIRECT && !(kept->flags & MESH_SOCKET_OPENED))
+		direct_failed(kept);
+	else if (is_ours(kept))
 		flow_closed(ctx, sk, kept, ctx->args[0]);
 }
 

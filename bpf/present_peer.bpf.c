@@ -7,9 +7,11 @@
 
 static __always_inline const struct mesh_endpoint *peer_to_show(struct mesh_socket *kept)
 {
-	if (kept->role == MESH_ROLE_CAPTURED)
+	bool serves = kept->role == MESH_ROLE_SERVED || kept->flags & MESH_SOCKET_SERVES;
+
+	if (kept->role == MESH_ROLE_CAPTURED || (kept->role == MESH_ROLE_DIRECT && !serves))
 		return &kept->destination;
-	if (kept->role == MESH_ROLE_SERVED)
+	if (serves)
 		return &kept->source;
 	return 0;
 }
@@ -17,7 +19,7 @@ static __always_inline const struct mesh_endpoint *peer_to_show(struct mesh_sock
 /* accept() of the server runs here in its own context: the first chance to learn who it is. */
 static __always_inline void note_server(struct mesh_socket *kept)
 {
-	if (kept->role != MESH_ROLE_SERVED || kept->pid)
+	if ((kept->role != MESH_ROLE_SERVED && !(kept->flags & MESH_SOCKET_SERVES)) || kept->pid)
 		return;
 	kept->pid = bpf_get_current_pid_tgid() >> 32;
 	kept->uid = (__u32)bpf_get_current_uid_gid();

@@ -19,6 +19,7 @@ package final class KernelPrograms {
     package let owners: BPFMap<mesh_owner_key, mesh_owner>
     package let handovers: BPFMap<mesh_tuple, mesh_socket>
     package let vouches: BPFMap<mesh_tuple, mesh_vouch>
+    package let verdicts: BPFMap<mesh_verdict_key, mesh_verdict>
     package let inboundPorts: BPFMap<mesh_inbound_port, UInt32>
     package let exemptions: BPFMap<mesh_exempt_key, UInt32>
     /// The value is a socket's descriptor.
@@ -61,6 +62,7 @@ package final class KernelPrograms {
         egress = try object.map("mesh_egress", mesh_egress_key.self, mesh_egress.self)
         owners = try object.map("mesh_owners", mesh_owner_key.self, mesh_owner.self)
         handovers = try object.map("mesh_handover", mesh_tuple.self, mesh_socket.self)
+        verdicts = try object.map("mesh_verdicts", mesh_verdict_key.self, mesh_verdict.self)
         vouches = try object.map("mesh_vouches", mesh_tuple.self, mesh_vouch.self)
         inboundPorts = try object.map("mesh_in_ports", mesh_inbound_port.self, UInt32.self)
         exemptions = try object.map("mesh_exempt", mesh_exempt_key.self, UInt32.self)

@@ -77,13 +77,19 @@ package final class Interceptor {
         package var report: InterceptionReporter
         /// A connection that no hook saw begin: kind open, or refused where it was ended.
         package var olderConnection: (mesh_event) -> Void
+        /// Gives one event of kind open for each live connection of the node.
+        package var readLive: ((mesh_event) -> Void) -> Void
+        /// A direct connection, by the cookie of the socket that connected, is about to be ended.
+        package var directEnded: (UInt64, DirectRuling) -> Void
 
         package init(
             instancesChanged: @escaping ([LocalInstance]) -> Void,
             proxyConnected: @escaping (ProxyHello, ProxyProcess) -> [SupervisorMessage],
             proxyEnded: @escaping (ProxyProcess) -> Void,
             proxyMessage: @escaping (ProxyMessage, ProxyProcess) -> Void, report: @escaping InterceptionReporter,
-            olderConnection: @escaping (mesh_event) -> Void = { _ in }
+            olderConnection: @escaping (mesh_event) -> Void = { _ in },
+            readLive: @escaping ((mesh_event) -> Void) -> Void = { _ in },
+            directEnded: @escaping (UInt64, DirectRuling) -> Void = { _, _ in }
         ) {
             self.instancesChanged = instancesChanged
             self.proxyConnected = proxyConnected
@@ -91,6 +97,8 @@ package final class Interceptor {
             self.proxyMessage = proxyMessage
             self.report = report
             self.olderConnection = olderConnection
+            self.readLive = readLive
+            self.directEnded = directEnded
         }
     }
 
@@ -106,6 +114,9 @@ package final class Interceptor {
     let maker: SocketMaker
     let sockets: MeshSockets
     let inbound: InboundCapture
+    let direct: DirectPaths
+    /// Of the verdicts that the programs go by; 0: of none.
+    var verdictGeneration: UInt32 = 0
     var supervisor: ProxySupervisor?
 
     var workloads: [WorkloadResource] = []
@@ -156,6 +167,9 @@ package final class Interceptor {
             descriptorsMax: configuration.proxyDescriptorsMax,
             orphanMilliseconds: configuration.beatStaleMilliseconds, setInbound: tables.inbound.setListener)
         inbound = InboundCapture(tables.inbound, namespaces: namespaces)
+        direct = DirectPaths(
+            tables.direct, tunnelPort: configuration.ports.tunnel,
+            surroundings: Interceptor.directSurroundings(namespaces, instances, reactor))
     }
 
     /// Turns the programs on, then adopts or starts the proxy. Call `setWorkloads` first: what it finds is refused, not
@@ -196,6 +210,9 @@ package final class Interceptor {
     package var unreachableNodes: [NodeID: Int32] { unreachable }
     /// See `KernelState.learnedAddresses`.
     package var learnedAddresses: (count: Int, displaced: UInt64) { kernel.learnedAddresses }
+    package var directPathFigures: DirectPathFigures {
+        DirectPathFigures(verdicts: UInt64(direct.written), missed: direct.missed, evicted: direct.evicted)
+    }
 
     /// Those that finish what they have, for status.
     package var drainingProxies: [Int32] {
@@ -257,10 +274,35 @@ package final class Interceptor {
         return result
     }
 
+    private static func directSurroundings(
+        _ namespaces: NamespaceTable, _ instances: LocalInstances, _ reactor: Reactor
+    ) -> DirectPaths.Surroundings {
+        DirectPaths.Surroundings(
+            inside: { cookie, body throws(KernelTableError) in
+                guard let id = namespaces.id(ofCookie: cookie) else {
+                    throw KernelTableError("network namespace", code: ENOENT, object: "\(cookie)")
+                }
+                try namespaces.open(id).inside(body)
+            },
+            cookie: { workload in
+                instances.instance(workload).flatMap { namespaces.cookie(of: $0.networkNamespace) }
+            },
+            after: { milliseconds, body in _ = reactor.schedule(afterMilliseconds: milliseconds, body: body) },
+            now: BootClock.nanoseconds)
+    }
+
+    /// Tells the programs which verdicts hold. Before `start` they go by what an earlier meshd told them.
+    func setVerdictGeneration(_ generation: UInt32) throws(IOError) {
+        guard generation != verdictGeneration else { return }
+        verdictGeneration = generation
+        if instanceWatch != nil { try kernel.setSettings(settings()) }
+    }
+
     private func settings() throws(IOError) -> mesh_settings {
         var settings = mesh_settings()
         settings.version = KernelPrograms.abiVersion
         settings.enabled = 1
+        settings.policy_generation = verdictGeneration
         settings.handover_per_workload_max = configuration.handoversPerWorkloadMax
         settings.sockets_cgroup_id = try hierarchy.id(of: cgroups.sockets)
         settings.beat_stale_ns = configuration.beatStaleMilliseconds * 1_000_000
@@ -274,6 +316,13 @@ package final class Interceptor {
         settings.root_level = UInt32(cgroups.root.split(separator: "/").count)
         return settings
     }
+}
+
+/// What the direct path has done since meshd started.
+package struct DirectPathFigures: Sendable {
+    package var verdicts: UInt64
+    package var missed: UInt64
+    package var evicted: UInt64
 }
 
 /// The mesh's own cgroups under a node's root.

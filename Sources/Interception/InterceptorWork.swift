@@ -22,13 +22,19 @@ extension Interceptor {
     /// Puts a snapshot into force, in the kernel and in the proxy. Also to be called with the last one again when
     /// nothing changed: it then costs little.
     package func apply(_ snapshot: Snapshot) throws(IOError) {
+        let hasNewPolicies = self.snapshot?.policyGeneration != snapshot.policyGeneration
+        // First of all: from here on nothing goes by what the former policies said.
+        if hasNewPolicies { try setVerdictGeneration(0) }
         self.snapshot = snapshot
         unreachable = unreachable.filter { snapshot.node($0.key) != nil }
         sendSnapshots()
         sockets.update(wantedSockets(snapshot))
         let running = snapshot.allWorkloads.filter { $0.isLocal && $0.isRunning }.map(\.id)
         readiness.note(running, version: snapshot.version)
+        try direct.apply(snapshot)
         try refreshKernel()
+        try setVerdictGeneration(snapshot.policyGeneration)
+        if hasNewPolicies { judgeDirectConnectionsAgain() }
         reportProblems()
     }
 
@@ -42,7 +48,7 @@ extension Interceptor {
             rescanSoon()
         case mesh_event_kind.MESH_EVENT_NEEDS_LISTENER.rawValue: needsListener(event.socket)
         case mesh_event_kind.MESH_EVENT_LISTENING.rawValue: noteListening(event)
-        default: break
+        default: noteConnection(event)
         }
     }
 

@@ -43,6 +43,7 @@ package struct KernelTables {
     /// inodes of the sockets that their processes hold.
     package var findOlder: (_ holding: [UInt64: UInt32]) throws(IOError) -> [mesh_older]
     package var inbound: InboundTables
+    package var direct: DirectTables
 
     package init(
         settings: @escaping (mesh_settings) throws(IOError) -> Void, cgroups: KernelTable<UInt64, mesh_cgroup>,
@@ -53,7 +54,7 @@ package struct KernelTables {
         noteListeners: @escaping () throws(IOError) -> Void,
         fence: @escaping ([UInt64: String]) throws(IOError) -> Void,
         findOlder: @escaping (_ holding: [UInt64: UInt32]) throws(IOError) -> [mesh_older],
-        inbound: InboundTables
+        inbound: InboundTables, direct: DirectTables
     ) {
         self.settings = settings
         self.cgroups = cgroups
@@ -67,6 +68,7 @@ package struct KernelTables {
         self.fence = fence
         self.findOlder = findOlder
         self.inbound = inbound
+        self.direct = direct
     }
 }
 

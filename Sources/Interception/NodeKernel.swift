@@ -53,7 +53,7 @@ package final class NodeKernel {
     }
 
     /// One event of kind open for each pair of a UDP socket and its peer, with its counters as of now: datagrams sent in
-    /// `value`, received in the socket's first reserved word. Of kind close for those that have been idle, which are then
+    /// `value`, received in the socket's `peer_cookie`. Of kind close for those that have been idle, which are then
     /// forgotten.
     package func readDatagramFlows(now: UInt64, _ body: (mesh_event) -> Void) throws(IOError) {
         for key in try programs.datagrams.keys() {
@@ -73,7 +73,7 @@ package final class NodeKernel {
             event.bytes_sent = flow.bytes_sent
             event.bytes_received = flow.bytes_received
             event.value = flow.datagrams_sent
-            event.socket.reserved.0 = flow.datagrams_received
+            event.socket.peer_cookie = flow.datagrams_received
             body(event)
         }
     }

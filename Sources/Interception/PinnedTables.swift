@@ -17,7 +17,9 @@ extension KernelTables {
                 }
             },
             findOlder: { holding throws(KernelTableError) in try programs.older.find(holding: holding) },
-            inbound: InboundTables(programs))
+            inbound: InboundTables(programs),
+            direct: DirectTables(
+                verdicts: KernelTable(programs.verdicts), vouches: KernelTable(programs.vouches)))
     }
 }
 

@@ -133,7 +133,7 @@ struct Flow {
 
     /// Takes what the kernel counted for one of the flow's application sockets.
     mutating func count(_ event: KernelFlowEvent) {
-        let isClient = event.role != .served && event.role != .plain
+        let isClient = !event.role.isServer
         guard isClient || !marks.contains(.clientCounts) else { return }
         if isClient { marks.insert(.clientCounts) }
         marks.insert(.kernelCounts)
@@ -142,7 +142,7 @@ struct Flow {
         if event.approximate { marks.insert(.approximate) }
         (datagramsSent, datagramsReceived) = (event.datagramsSent, event.datagramsReceived)
         // The loopback leg's figures mean nothing: they are the tunnel's unless the socket reaches out itself.
-        if event.role == .passthrough || event.role == .plain {
+        if event.role == .passthrough || event.role == .plain || event.role == .direct {
             rttMicroseconds = event.rttMicroseconds
             retransmits = event.retransmits
         }
@@ -150,10 +150,10 @@ struct Flow {
 
     mutating func take(process event: KernelFlowEvent, pool: inout NamePool) {
         switch event.role {
-        case .served, .plain:
+        case .served, .plain, .directServed:
             destinationPid = event.pid
             destinationCommand = pool.name(event.command)
-        case .captured, .passthrough, .refused, .datagram:
+        case .captured, .passthrough, .refused, .datagram, .direct:
             pid = event.pid
             command = pool.name(event.command)
         }

@@ -25,14 +25,29 @@ package struct KernelFlowEvent: Equatable, Sendable {
         /// An application's accepted socket whose peer is outside the mesh; of kind refused, one that never was.
         case plain
 
+        /// A workload's socket that is connected to another workload's of this node without the proxy.
+        case direct
+        /// The other end of such a one; `peerCookie` is the socket that connected.
+        case directServed
+
         /// Whether no word of the proxy follows.
-        var isDecidedByKernel: Bool { self == .passthrough || self == .plain || self == .datagram }
+        var isDecidedByKernel: Bool {
+            self == .passthrough || self == .plain || self == .datagram || self == .direct
+        }
+
+        /// Of the application that accepted.
+        var isServer: Bool { self == .served || self == .plain || self == .directServed }
     }
 
     package var kind: Kind
     package var role: Role
     package var reason: Reason = .MESH_REASON_NONE
     package var workload = WorkloadID.none
+    /// Of the other side, where it is direct.
+    package var peerWorkload = WorkloadID.none
+    /// What policies say of it; of role `directServed`.
+    package var decidedBy = RuleName.none
+    package var dryRunDenial = RuleName.none
     package var pid: UInt32 = 0
     package var command = ""
     package var cookie: UInt64 = 0
@@ -61,13 +76,14 @@ package struct KernelFlowEvent: Equatable, Sendable {
     /// events look like open ones.
     package init?(_ event: mesh_event, isLive: Bool) {
         guard let kind = Self.kind(event.kind, isLive: isLive),
-            let role = Self.role(event.socket.role)
+            let role = Self.role(event.socket)
         else { return nil }
         self.init(
             kind: kind, role: role, source: SocketAddress(event.socket.source),
             destination: SocketAddress(event.socket.destination))
         reason = Reason(number: event.reason) ?? .MESH_REASON_NONE
         workload = WorkloadID(rawValue: event.socket.workload)
+        peerWorkload = WorkloadID(rawValue: event.socket.peer_workload)
         pid = event.socket.pid
         command = withUnsafeBytes(of: event.socket.command) { bytes in
             String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
@@ -82,7 +98,8 @@ package struct KernelFlowEvent: Equatable, Sendable {
         retransmits = event.retransmits
         approximate = event.approximate != 0
         guard role == .datagram else { return }
-        (datagramsSent, datagramsReceived) = (event.value, event.socket.reserved.0)
+        (datagramsSent, datagramsReceived) = (event.value, event.socket.peer_cookie)
+        peerCookie = 0
     }
 
     // MARK: private
@@ -96,8 +113,8 @@ package struct KernelFlowEvent: Equatable, Sendable {
         }
     }
 
-    private static func role(_ number: UInt8) -> Role? {
-        switch UInt32(number) {
+    private static func role(_ socket: mesh_socket) -> Role? {
+        switch UInt32(socket.role) {
         case mesh_socket_role.MESH_ROLE_CAPTURED.rawValue: .captured
         case mesh_socket_role.MESH_ROLE_PASSTHROUGH.rawValue, mesh_socket_role.MESH_ROLE_PREEXISTING.rawValue:
             .passthrough
@@ -105,6 +122,8 @@ package struct KernelFlowEvent: Equatable, Sendable {
         case mesh_socket_role.MESH_ROLE_REFUSED.rawValue: .refused
         case mesh_socket_role.MESH_ROLE_INBOUND_PLAIN.rawValue: .plain
         case mesh_socket_role.MESH_ROLE_DATAGRAM.rawValue: .datagram
+        case mesh_socket_role.MESH_ROLE_DIRECT.rawValue:
+            socket.flags & UInt8(MESH_SOCKET_SERVES) != 0 ? .directServed : .direct
         default: nil
         }
     }

@@ -18,7 +18,7 @@ extension FlowTable {
             flow.destinationFacts = names?.workload(event.workload)
             flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
             flow.marks.insert(.plaintext)
-        case .captured, .passthrough, .refused, .datagram:
+        case .captured, .passthrough, .refused, .datagram, .direct, .directServed:
             flow.cookie = key
             flow.sourceFacts = names?.workload(event.workload)
             flow.sourcePrincipal = pool.name(flow.sourceFacts?.principal ?? "")
@@ -27,6 +27,7 @@ extension FlowTable {
                 flow.marks.insert(.datagram)
                 namePeer(of: &flow, event)
             }
+            if event.role == .direct { namePeer(ofDirect: &flow, event) }
             // Of a connection that is older than its workload, which it is shown with.
             flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
         }
@@ -39,6 +40,16 @@ extension FlowTable {
     private mutating func namePeer(of flow: inout Flow, _ event: KernelFlowEvent) {
         guard case .workload(let id, _) = names?.route(from: event.workload, to: event.destination) else { return }
         flow.destinationFacts = names?.workload(id)
+    }
+
+    private mutating func namePeer(ofDirect flow: inout Flow, _ event: KernelFlowEvent) {
+        flow.direction = .local
+        flow.peerNode = pool.name(names?.node ?? "")
+        flow.destinationFacts = names?.workload(event.peerWorkload)
+        flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
+        if case .service(let id, _) = names?.route(from: event.workload, to: event.destination) {
+            flow.service = names?.service(id)
+        }
     }
 
     mutating func make(_ opened: ProxyFlowOpened) -> Int32? {

@@ -7,16 +7,29 @@ extension FlowTable {
         if event.kind == .refused {
             return event.role == .plain ? recordRefusedPlaintext(event) : recordRefused(event)
         }
-        let key = event.role == .served ? event.peerCookie : event.cookie
+        let key = event.role == .served || event.role == .directServed ? event.peerCookie : event.cookie
         guard key != 0 else { return }
         let known = bySocket[key]
+        // The socket that connected has told of itself before, and knows what it dialled.
+        if known == nil, event.role == .directServed { return }
         guard let index = known ?? (event.kind == .live && !addsUnknown ? nil : make(event, key: key)) else { return }
         storage[index].take(process: event, pool: &pool)
         storage[index].sweep = sweep
         if event.kind != .opened { storage[index].count(event) }
         if event.role.isDecidedByKernel { openSeries(index, now: event.atNanoseconds) }
         countBytes(index, now: event.atNanoseconds)
+        if event.role == .directServed { return decide(index, event) }
         if event.kind == .closed { socketClosed(index, event) }
+    }
+
+    /// A direct connection is about to be ended, or was found to be denied. `cookie` is of the socket that connected.
+    package mutating func recordDirectDenial(cookie: UInt64, reason: Reason, decidedBy: RuleName) {
+        if reason == .MESH_REASON_POLICY_DENIED { policies.countDenial(decidedBy) }
+        guard let index = bySocket[cookie], storage[index].progress == .open else { return }
+        storage[index].marks.insert(.denied)
+        storage[index].reason = UInt16(truncatingIfNeeded: reason.rawValue)
+        storage[index].decidedBy = pool.name(decidedBy.description)
+        storage.touch(index)
     }
 
     package mutating func record(_ opened: ProxyFlowOpened) { record(opened, isInherited: false) }
@@ -124,6 +137,16 @@ extension FlowTable {
     }
 
     // MARK: private
+
+    /// Its accepted socket is what policies were asked about.
+    private mutating func decide(_ index: Int32, _ event: KernelFlowEvent) {
+        guard !storage[index].marks.contains(.decided), !event.decidedBy.isNone else { return }
+        storage[index].marks.insert(.decided)
+        storage[index].decidedBy = pool.name(event.decidedBy.description)
+        storage[index].dryRunDenial = pool.name(event.dryRunDenial.description)
+        if event.kind == .opened, !event.dryRunDenial.isNone { policies.countDryRunDenial(event.dryRunDenial) }
+        storage.touch(index)
+    }
 
     /// A stream that a peer asked for in vain. The series count it, with a row or without.
     private mutating func recordRefusedStream(_ opened: ProxyFlowOpened) {

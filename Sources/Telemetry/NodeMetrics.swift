@@ -58,6 +58,10 @@ package struct NodeMetrics: Sendable {
     package var trustBundleNotAfter: Int64?
     package var proxy = Proxy()
     package var peers = PeerLegs()
+    /// Of the direct path, since meshd started; verdicts as of now.
+    package var directVerdicts: UInt64 = 0
+    package var directMissed: UInt64 = 0
+    package var directEvicted: UInt64 = 0
 
     package init() {}
 }
@@ -72,6 +76,7 @@ package enum MetricsPage {
         writeLosses(node, flows, to: &text)
         writeCertificates(node, to: &text)
         writeProxy(node.proxy, to: &text)
+        writeDirect(node, to: &text)
         node.peers.write(to: &text)
         flows.connect.write(
             "meshd_connect_seconds", help: "From the accepted connection to the peer's answer.", to: &text)
@@ -105,6 +110,18 @@ package enum MetricsPage {
             "meshd_egress_displaced_addresses_total", .counter,
             "Of those, which newer ones pushed out before their end: a workload may have 1,024.",
             node.displacedAddresses)
+    }
+
+    private static func writeDirect(_ node: NodeMetrics, to text: inout PrometheusText) {
+        text.single(
+            "meshd_direct_verdicts", .gauge, "What workloads may reach on this node without the proxy.",
+            node.directVerdicts)
+        text.single(
+            "meshd_direct_missed_total", .counter,
+            "Connections within the node that could go direct and found no verdict: the proxy carried them.",
+            node.directMissed)
+        text.single(
+            "meshd_direct_evicted_total", .counter, "Verdicts that had to make room for others.", node.directEvicted)
     }
 
     private static func writeReasons(_ node: NodeMetrics, to text: inout PrometheusText) {

@@ -12,8 +12,10 @@ package struct PolicyCounters {
 
     mutating func count(_ opened: ProxyFlowOpened) {
         if opened.reason == .MESH_REASON_POLICY_DENIED { countDenial(opened.decidedBy) }
-        if !opened.dryRunDenial.isNone { Self.count(opened.dryRunDenial, &dryRunDenials) }
+        if !opened.dryRunDenial.isNone { countDryRunDenial(opened.dryRunDenial) }
     }
+
+    mutating func countDryRunDenial(_ rule: RuleName) { Self.count(rule, &dryRunDenials) }
 
     mutating func countDenial(_ rule: RuleName) { Self.count(rule, &denials) }
 

@@ -72,7 +72,12 @@ final class Daemon {
                 proxyConnected: { wiring.daemon?.firstMessages($0, $1) ?? [] },
                 proxyEnded: { wiring.daemon?.flows.proxyEnded($0.pid) },
                 proxyMessage: { wiring.daemon?.flows.take($0, from: $1.pid) }, report: { log.take($0) },
-                olderConnection: { wiring.daemon?.flows.take($0) }))
+                olderConnection: { wiring.daemon?.flows.take($0) },
+                readLive: { body in
+                    do { try wiring.daemon?.kernel.readLiveFlows(body) } catch {
+                        log.error("live connections are not read: \(error)")
+                    }
+                }, directEnded: { wiring.daemon?.flows.end($0, $1) }))
         kernel.namespaces = interceptor.namespaces
         resources = ResourceState(configuration, log: log) { snapshot throws(IOError) in
             try wiring.daemon?.putInForce(snapshot)
@@ -90,6 +95,8 @@ final class Daemon {
         ) {
             wiring.daemon?.interceptor.askProxies()
         }
+        flows.ruling = { wiring.daemon?.interceptor.ruling(on: $0) }
+        flows.sawLive = { wiring.daemon?.interceptor.sawLive($0) }
         wiring.daemon = self
     }
 

@@ -47,6 +47,9 @@ final class DaemonFacts: AdminBackend {
         metrics.resourceErrors = UInt64(discovery.problems.count { $0.severity == .error })
         metrics.resourceReadsFailed = discovery.failedReadings
         metrics.kernelReasons = kernelReasons
+        let direct = daemon.interceptor.directPathFigures
+        (metrics.directVerdicts, metrics.directMissed, metrics.directEvicted) =
+            (direct.verdicts, direct.missed, direct.evicted)
         metrics.proxyReasons = daemon.flows.figures.reasons.totals
         metrics.proxyRecordsLost = counters.recordsLost
         metrics.logLinesSuppressed = daemon.log.suppressedTotal

@@ -17,6 +17,9 @@ final class FlowFeed {
     private let log: DaemonLog
     private let kernel: NodeKernel
     private let askProxies: () -> Void
+    /// What policies say of a direct connection's accepted socket.
+    var ruling: (mesh_event) -> DirectRuling? = { _ in nil }
+    var sawLive: (mesh_event) -> Void = { _ in }
     private var timers: [Reactor.TimerID] = []
     private var hasSwept = false
     /// When live flows were read last, and how long that took.
@@ -55,9 +58,13 @@ final class FlowFeed {
     }
 
     func take(_ event: mesh_event) {
-        guard let flow = KernelFlowEvent(event, isLive: false) else { return }
+        guard let flow = flowEvent(event, isLive: false) else { return }
         if flow.kind == .refused { log.refusal(flow) }
         table.record(flow)
+    }
+
+    func end(_ cookie: UInt64, _ ruling: DirectRuling) {
+        table.recordDirectDenial(cookie: cookie, reason: ruling.reason, decidedBy: ruling.decidedBy)
     }
 
     /// `proxy` is the process that says so.
@@ -141,9 +148,13 @@ final class FlowFeed {
         defer { swept = (now, BootClock.nanoseconds() - now) }
         table.beginSweep(now: now)
         do {
+            var direct: [mesh_event] = []
             try kernel.readLiveFlows { event in
-                if let flow = KernelFlowEvent(event, isLive: true) { table.record(flow, addsUnknown: !hasSwept) }
+                guard let flow = flowEvent(event, isLive: true) else { return }
+                table.record(flow, addsUnknown: !hasSwept)
+                if flow.role == .directServed { direct.append(event) }
             }
+            for event in direct { sawLive(event) }
             try kernel.readDatagramFlows(now: now) { event in
                 if let flow = KernelFlowEvent(event, isLive: true) { table.record(flow, addsUnknown: true) }
             }
@@ -152,6 +163,16 @@ final class FlowFeed {
         } catch {
             log.error("live flows are not read: \(error)")
         }
+    }
+
+    private func flowEvent(_ event: mesh_event, isLive: Bool) -> KernelFlowEvent? {
+        guard var flow = KernelFlowEvent(event, isLive: isLive) else { return nil }
+        // Once for each: as it opens, or, if it is older than this meshd, in the first reading.
+        guard flow.role == .directServed, flow.kind == .opened || !hasSwept else { return flow }
+        if let ruling = ruling(event) {
+            (flow.decidedBy, flow.dryRunDenial) = (ruling.decidedBy, ruling.dryRunDenial)
+        }
+        return flow
     }
 
     private func writeRecords(isLast: Bool = false) {

@@ -32,6 +32,8 @@ final class FakeKernel {
     let nodes = FakeTable<mesh_address, UInt32>()
     let patterns = FakeTable<UInt32, mesh_pattern>()
 
+    let verdicts = FakeTable<mesh_verdict_key, mesh_verdict>()
+    let vouches = FakeTable<mesh_tuple, mesh_vouch>()
     let egress = FakeTable<mesh_egress_key, mesh_egress>()
     var fenced: [UInt64: String] = [:]
     var older: [mesh_older] = []
@@ -52,7 +54,8 @@ final class FakeKernel {
             destinations: destinations.table, listeners: listeners.table, nodes: nodes.table,
             egress: egress.table, patterns: patterns.table, noteListeners: { [self] in listenerScans += 1 },
             fence: { [self] in fenced = $0 }, findOlder: { [self] _ in older },
-            inbound: inbound)
+            inbound: inbound,
+            direct: DirectTables(verdicts: verdicts.table, vouches: vouches.table))
     }
 
     private var inbound: InboundTables {

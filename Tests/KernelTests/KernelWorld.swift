@@ -48,7 +48,8 @@ final class KernelWorld {
 
     func remove() {
         try? KernelPrograms.uninstall(pinDirectory: pinDirectory)
-        try? KernelWorld.shell("ip netns delete \(name); umount \(bpffs); rmdir \(bpffs)")
+        try? KernelWorld.shell(
+            "ip netns delete \(name); ip netns delete \(name)-2 2>/dev/null; umount \(bpffs); rmdir \(bpffs)")
         for group in (groups + laterGroups).reversed() { try? hierarchy.remove("/\(name)/\(group)") }
         try? hierarchy.remove("/\(name)")
     }
@@ -252,6 +253,12 @@ final class KernelWorld {
         try programs.exemptions.put(probe, 1)
     }
 
+    /// A network namespace with an address that the world's has too; its cookie.
+    func makeNamespaceWithEqualAddress() throws -> UInt64 {
+        try KernelWorld.shell("ip netns add \(name)-2 && ip -n \(name)-2 address add 10.9.0.2/32 dev lo")
+        return try NetworkNamespace(name: "\(name)-2").cookie()
+    }
+
     /// Whether workload 1 has the network namespace to itself.
     func setAlone(_ isAlone: Bool, _ programs: KernelPrograms) throws {
         var first = try #require(try programs.workloads.get(1))
@@ -296,7 +303,7 @@ final class KernelWorld {
     private static let workloadAddress6 = mesh_address(
         word: (UInt32(0xfd99_0000).bigEndian, 0, 0, UInt32(1).bigEndian))
 
-    private static func address(_ a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8) -> mesh_address {
+    static func address(_ a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8) -> mesh_address {
         let value = UInt32(a) << 24 | UInt32(b) << 16 | UInt32(c) << 8 | UInt32(d)
         return mesh_address(word: (0, 0, UInt32(0xffff).bigEndian, value.bigEndian))
     }

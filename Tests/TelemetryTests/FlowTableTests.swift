@@ -370,3 +370,52 @@ import Testing
         #expect(rows(table).allSatisfy { $0.state == .closed })
     }
 }
+
+/// Connections within the node that no proxy carries: the kernel alone tells of them.
+extension FlowTableTests {
+    private func direct(_ kind: KernelFlowEvent.Kind, at: UInt64 = 10) -> KernelFlowEvent {
+        kernel(kind, .direct, at: at, sent: 100, received: 200)
+    }
+
+    private func directServed(_ kind: KernelFlowEvent.Kind, at: UInt64 = 11) -> KernelFlowEvent {
+        var event = kernel(kind, .directServed, cookie: 8, peerCookie: 7, at: at, sent: 200, received: 100)
+        event.decidedBy = RuleName(rule: "no-policy")
+        return event
+    }
+
+    @Test func directConnectionIsOneFlowForBothReportersCountedOnce() throws {
+        var table = FlowTable()
+        // Of one whose beginning is not known, the far end alone says nothing.
+        table.record(directServed(.opened))
+        #expect(rows(table).isEmpty)
+        for event in [
+            direct(.opened), directServed(.opened), direct(.live, at: 20), directServed(.live, at: 20),
+            directServed(.closed, at: 30),
+        ] { table.record(event) }
+        let open = try #require(rows(table).first)
+        #expect(rows(table).count == 1 && open.state == .open, "the server's end alone ends it")
+        #expect(open.direction == "local" && open.verdict == .allowed && open.rule == "no-policy")
+        table.record(direct(.closed, at: 31))
+        let row = try #require(rows(table).first)
+        #expect(row.state == .closed && row.bytesSent == 100 && row.bytesReceived == 200)
+        let opened = series(table).filter { $0.hasPrefix("istio_tcp_connections_opened_total") }
+        #expect(opened.count == 2 && opened.allSatisfy { $0.hasSuffix(" 1") })
+        let sent = series(table).filter { $0.hasPrefix("istio_tcp_received_bytes_total") }
+        #expect(sent.count == 2 && sent.allSatisfy { $0.hasSuffix(" 100") })
+    }
+
+    @Test func directConnectionThatIsEndedByAPolicyNamesIt() throws {
+        var table = FlowTable()
+        table.record(direct(.opened))
+        table.record(directServed(.opened))
+        let rule = RuleName(policy: "shop/no", rule: "rules[0]")
+        table.recordDirectDenial(cookie: 7, reason: .MESH_REASON_POLICY_DENIED, decidedBy: rule)
+        table.record(directServed(.live, at: 15))
+        table.record(direct(.closed, at: 20))
+        let row = try #require(rows(table).first)
+        #expect(row.state == .closed && row.verdict == .denied && row.reason == "policy_denied")
+        #expect(row.policy == "shop/no" && row.rule == "rules[0]")
+        let page = String(decoding: MetricsPage.bytes(NodeMetrics(), table), as: UTF8.self)
+        #expect(page.contains("meshd_policy_denials_total{policy=\"shop/no\",rule=\"rules[0]\"} 1"))
+    }
+}

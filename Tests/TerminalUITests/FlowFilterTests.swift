@@ -30,7 +30,9 @@ import Testing
 
     /// But one, which is called as its column.
     @Test func everyFieldIsCalledAsInTheJSON() {
-        for field in FlowFilter.fields where field != "destination" { #expect(FlowRow().jsonText.contains("\"\(field)\":"), "\(field)") }
+        for field in FlowFilter.fields where field != "destination" {
+            #expect(FlowRow().jsonText.contains("\"\(field)\":"), "\(field)")
+        }
     }
 }
 

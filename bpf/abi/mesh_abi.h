@@ -14,7 +14,7 @@
 #include "mesh_reason.h"
 
 #ifndef MESH_LAYOUT /* tools/build --next-layout makes a binary with higher numbers, for tests */
-#define MESH_ABI_VERSION 2
+#define MESH_ABI_VERSION 3
 #define MESH_LAYOUT 1 /* of the pinned maps; in the pin path */
 #endif
 
@@ -25,6 +25,8 @@
 #define MESH_LISTENERS_MAX 16 /* redirect targets of one family in a network namespace */
 #define MESH_NAMES_PORT 53 /* whom a workload asks at this port is a resolver */
 #define MESH_RESOLVERS_MAX 4 /* resolvers that one socket may have asked and wait for; libc keeps 3 */
+
+#define MESH_VERDICT_TARGETS_MAX 8 /* endpoints of a service among which a verdict chooses; a power of two */
 
 #define MESH_SERVICE_PORTS_MAX 4 /* metrics and readiness use two */
 
@@ -45,7 +47,7 @@ struct mesh_settings {
 	__u8 version; /* MESH_ABI_VERSION of the writer */
 	__u8 enabled; /* 0: every program passes */
 	__u16 handover_per_workload_max;
-	__u32 policy_generation; /* of the snapshot in force: verdicts of another one are void */
+	__u32 policy_generation; /* of the snapshot in force: verdicts of another one are void; 0: all are */
 	__u64 sockets_cgroup_id; /* the socket maker's cgroup */
 	__u64 beat_stale_ns; /* a beat older than this (restart grace included) is no listener */
 	__u64 node_netns_cookie;
@@ -198,6 +200,30 @@ struct mesh_listeners {
 	struct mesh_endpoint target[MESH_LISTENERS_MAX];
 };
 
+/*
+ * mesh_verdicts: HASH, struct mesh_verdict_key -> struct mesh_verdict: what a workload may reach on this node without the
+ * proxy. Written by meshd alone, which has judged each target and seen that the way to it leads there. No entry: by the proxy
+ */
+struct mesh_verdict_key {
+	__u64 netns_cookie; /* the caller's: where addresses lead depends on it */
+	struct mesh_address address; /* as dialled */
+	__u32 workload; /* who dials */
+	__u32 policy_generation;
+	__be16 port_be;
+	__u16 pad[3];
+};
+
+struct mesh_verdict_target {
+	struct mesh_endpoint endpoint;
+	__u32 workload; /* who must be listening */
+};
+
+struct mesh_verdict {
+	__u32 count;
+	__u32 pad;
+	struct mesh_verdict_target target[MESH_VERDICT_TARGETS_MAX]; /* each as likely as the other */
+};
+
 /* mesh_nodes: HASH, struct mesh_address -> __u32 node. Where dial sockets made for tunnels may go */
 
 /* mesh_patterns: ARRAY, MESH_PATTERNS_MAX entries of struct mesh_pattern; '*' matches within one path component */
@@ -243,6 +269,7 @@ enum __attribute__((enum_extensibility(closed))) mesh_vouch_kind {
 	MESH_VOUCH_DIAL = 1, /* the mesh's own dial socket, on a Permit */
 	MESH_VOUCH_OWN = 2, /* a workload's connect to its own address or to loopback */
 	MESH_VOUCH_DIRECT = 3, /* let through by a verdict */
+	MESH_VOUCH_PROBE = 4, /* meshd's question whether the way leads here: noted and refused */
 };
 
 struct mesh_vouch {
@@ -252,7 +279,8 @@ struct mesh_vouch {
 	__u32 policy_generation;
 	__u64 cookie; /* of the connecting socket */
 	__u8 kind; /* enum mesh_vouch_kind */
-	__u8 pad[7];
+	__u8 has_arrived; /* a probe: at a listener of the workload's */
+	__u8 pad[6];
 	__u64 reserved;
 };
 
@@ -304,12 +332,16 @@ struct mesh_socket {
 	__u32 uid;
 	__u32 policy_generation;
 	char command[MESH_COMMAND_MAX];
-	__u64 reserved[2];
+	__u64 peer_netns_cookie; /* direct, the side that connected: where the other one is */
+	__u32 peer_workload; /* direct: the other side's */
+	__u32 reserved;
 };
 
 #define MESH_SOCKET_COUNTED 0x01 /* counts in its workload's handovers */
 #define MESH_SOCKET_OPENED 0x02 /* an open event was sent */
 #define MESH_SOCKET_REPORTED 0x04 /* the fence has sent an event of it */
+#define MESH_SOCKET_SERVES 0x08 /* direct: the side that accepted; its peer_cookie is the other's */
+#define MESH_SOCKET_MISMATCH 0x10 /* direct: accepted by another workload than the one judged, to be ended */
 
 /* mesh_datagrams: HASH. Made by the programs, read and removed by meshd */
 struct mesh_datagram_key {
@@ -435,6 +467,8 @@ MESH_SIZE(struct mesh_owner_key, 32);
 MESH_SIZE(struct mesh_workload, 80);
 MESH_SIZE(struct mesh_settings, 112);
 MESH_SIZE(struct mesh_exempt_key, 28);
+MESH_SIZE(struct mesh_verdict_key, 40);
+MESH_SIZE(struct mesh_verdict, 200);
 MESH_SIZE(struct mesh_vouch, 40);
 MESH_SIZE(struct mesh_present, 28);
 MESH_SIZE(struct mesh_datagram_key, 32);

@@ -99,6 +99,14 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_verdict_key);
+	__type(value, struct mesh_verdict);
+} mesh_verdicts MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MESH_NODES_MAX);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct mesh_address);

@@ -16,6 +16,8 @@ static __always_inline bool fin_was_sent(__u32 state)
 
 static __always_inline bool side_connected(const struct mesh_socket *kept)
 {
+	if (kept->role == MESH_ROLE_DIRECT)
+		return !(kept->flags & MESH_SOCKET_SERVES);
 	return kept->role == MESH_ROLE_CAPTURED || kept->role == MESH_ROLE_PASSTHROUGH;
 }
 

@@ -9,7 +9,8 @@
 
 struct connect_attempt {
 	struct mesh_endpoint destination;
-	struct mesh_endpoint target; /* set when the verdict is tunnel */
+	struct mesh_endpoint target; /* set when the verdict is rewrite */
+	struct mesh_endpoint direct; /* an endpoint on this node that a verdict allows */
 	__u64 netns_cookie;
 	bool is_ipv6;
 	bool wants_ipv6_target; /* V6ONLY, which bind() to an IPv6 address sets too */

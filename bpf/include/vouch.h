@@ -20,7 +20,28 @@ static __always_inline void vouch_for(struct bpf_sock_ops *ctx, const struct mes
 		vouch->kind = MESH_VOUCH_OWN;
 		vouch->workload = kept->workload;
 		vouch->source_workload = kept->workload;
+	} else if (kept && kept->role == MESH_ROLE_DIRECT && !(kept->flags & MESH_SOCKET_SERVES)) {
+		vouch->kind = MESH_VOUCH_DIRECT;
+		vouch->workload = kept->peer_workload;
+		vouch->source_workload = kept->workload;
+		vouch->policy_generation = kept->policy_generation;
 	}
+}
+
+/* What is direct arrives in another network namespace, under the same addresses. */
+static __always_inline void tuple_of_vouch(struct bpf_sock_ops *ctx, const struct mesh_socket *kept,
+					   const struct mesh_vouch *vouch, struct mesh_tuple *tuple)
+{
+	mesh_tuple_of_connecting(ctx, tuple);
+	if (kept && vouch->kind == MESH_VOUCH_DIRECT)
+		tuple->netns_cookie = kept->peer_netns_cookie;
+}
+
+static __always_inline __u32 principal_of(__u32 id)
+{
+	struct mesh_workload *workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+
+	return workload ? workload->principal : 0;
 }
 
 static __always_inline bool vouch_at_connect(struct bpf_sock_ops *ctx, const struct mesh_socket *kept,
@@ -32,7 +53,9 @@ static __always_inline bool vouch_at_connect(struct bpf_sock_ops *ctx, const str
 	vouch_for(ctx, kept, own, &vouch);
 	if (!vouch.kind || !vouch.workload)
 		return false;
-	mesh_tuple_of_connecting(ctx, &tuple);
+	if (vouch.kind == MESH_VOUCH_DIRECT)
+		vouch.principal = principal_of(vouch.source_workload);
+	tuple_of_vouch(ctx, kept, &vouch, &tuple);
 	if (bpf_map_update_elem(&mesh_vouches, &tuple, &vouch, BPF_ANY))
 		mesh_count(MESH_REASON_VOUCH_FULL); /* without it the other side refuses */
 	return true;
@@ -62,7 +85,7 @@ static __always_inline void vouch_at_close(struct bpf_sock_ops *ctx, const struc
 	vouch_for(ctx, kept, own, &vouch);
 	if (!vouch.kind)
 		return;
-	mesh_tuple_of_connecting(ctx, &tuple);
+	tuple_of_vouch(ctx, kept, &vouch, &tuple);
 	present = bpf_map_lookup_elem(&mesh_vouches, &tuple);
 	if (present && present->cookie == vouch.cookie)
 		bpf_map_delete_elem(&mesh_vouches, &tuple);
