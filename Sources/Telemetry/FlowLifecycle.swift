@@ -138,12 +138,18 @@ extension FlowTable {
         }
     }
 
+    /// Nothing leads to the flow by a socket's or a proxy's number any more.
+    mutating func forgetNumbers(of index: Int32) {
+        let flow = storage[index]
+        for key in [flow.cookie, flow.dialCookie] where bySocket[key] == index { bySocket[key] = nil }
+        if byProxyID[flow.proxyKey] == index { byProxyID[flow.proxyKey] = nil }
+    }
+
     /// False when the flow was gone already.
     mutating func remove(_ entry: WaitingFlows.Entry) -> Bool {
         let flow = storage[entry.index]
         guard flow.id == entry.id else { return false }
-        for key in [flow.cookie, flow.dialCookie] where bySocket[key] == entry.index { bySocket[key] = nil }
-        if byProxyID[flow.proxyKey] == entry.index { byProxyID[flow.proxyKey] = nil }
+        forgetNumbers(of: entry.index)
         if flow.marks.contains(.peerRefusal) { peerRefusals -= 1 }
         storage.remove(entry.index)
         return true

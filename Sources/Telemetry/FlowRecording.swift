@@ -42,11 +42,12 @@ extension FlowTable {
         }
         guard let index = bySocket[opened.cookie] ?? bySocket[opened.dialCookie] ?? make(opened) else { return }
         if opened.dialCookie != 0, let other = bySocket[opened.dialCookie], other != index { merge(other, into: index) }
+        // It may have had other numbers so far.
+        forgetNumbers(of: index)
         storage[index].decide(opened, names: names, pool: &pool)
         if !isInherited { policies.count(opened) }
         byProxyID[key] = index
-        if opened.cookie != 0 { bySocket[opened.cookie] = index }
-        if opened.dialCookie != 0 { bySocket[opened.dialCookie] = index }
+        for cookie in [storage[index].cookie, storage[index].dialCookie] where cookie != 0 { bySocket[cookie] = index }
         storage.touch(index)
         openSeries(index, isCounted: !isInherited, now: opened.openedNanoseconds)
         if !isInherited { countBytes(index, now: opened.openedNanoseconds) }
@@ -225,6 +226,7 @@ extension FlowTable {
     private mutating func merge(_ served: Int32, into index: Int32) {
         storage[index].destinationPid = storage[served].destinationPid
         storage[index].destinationCommand = storage[served].destinationCommand
+        forgetNumbers(of: served)
         storage.remove(served)
     }
 }
