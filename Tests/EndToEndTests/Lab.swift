@@ -94,12 +94,12 @@ enum Lab {
         return try result.lines.map { try JSONDecoder().decode(Flow.self, from: Data($0.utf8)) }
     }
 
-    /// The node's tunnels as workload w1 to that account.
-    static func tunnels(_ node: String, to account: String) throws -> [TunnelLine] {
+    /// The node's tunnels as that workload to that account.
+    static func tunnels(_ node: String, from workload: String, to account: String) throws -> [TunnelLine] {
         let result = try meshctl(node, "tunnels -o json")
         guard result.status == 0 else { throw CommandFailure(command: "tunnels", result: result) }
         return try result.lines.map { try JSONDecoder().decode(TunnelLine.self, from: Data($0.utf8)) }.filter {
-            $0.direction == "outbound" && $0.localPrincipal == "\(principalPrefix)\(node)-w1"
+            $0.direction == "outbound" && $0.localPrincipal == "\(principalPrefix)\(node)-\(workload)"
                 && $0.peerPrincipal == principalPrefix + account
         }
     }

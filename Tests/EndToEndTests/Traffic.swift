@@ -86,9 +86,11 @@ struct Traffic: Decodable {
     }
 
     /// The client beside the test: `ending` waits for it and gives what it printed.
-    static func beginning(_ name: String, _ verb: String, to host: String = "echo") throws {
+    static func beginning(
+        _ name: String, _ verb: String, to host: String = "echo", from workload: String = "w1"
+    ) throws {
         try Shell.output("rm -f \(Lab.state)/log/\(name).log")
-        try Lab.start(name, "a", "w1", command(verb, host, 7_000))
+        try Lab.start(name, "a", workload, command(verb, host, 7_000))
     }
 
     static func ending(_ name: String, within seconds: Double) throws -> Traffic {
