@@ -178,8 +178,9 @@ struct IstioSeries {
     mutating func add(_ index: Int32, sent: UInt64, received: UInt64, now: UInt64) {
         guard sent > 0 || received > 0 else { return }
         modify(index, now: now) {
-            $0.sent += sent
-            $0.received += received
+            // A proxy that was taken over may say anything; meshd does not end over it.
+            $0.sent &+= sent
+            $0.received &+= received
         }
     }
 
