@@ -84,7 +84,7 @@ final class ControlLink {
     /// The same with descriptors beside it.
     @discardableResult
     func send(_ message: ProxyMessage, _ descriptors: consuming DescriptorBatch) -> Bool {
-        guard socket != nil else { return false }
+        guard isConnected else { return false }
         return send(message.encode(), isRecord: false, descriptors)
     }
 

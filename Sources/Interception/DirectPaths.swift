@@ -53,6 +53,8 @@ final class DirectPaths {
     private(set) var evicted: UInt64 = 0
 
     static let closedNanoseconds: UInt64 = 10_000_000_000
+    /// Outstanding at once, a socket of meshd's each. Paths beyond go by the proxy for a while, and are tried again.
+    static let probesMax = 256
     /// When an outstanding probe is looked at, after the look before.
     private static let looksMilliseconds: [UInt64] = [5, 50, 250, 700]
 
@@ -184,7 +186,9 @@ final class DirectPaths {
 
     private func probe(_ path: Path, _ plan: DirectPlan, _ target: Target) {
         let way = way(path, plan, target)
-        guard let cookie = surroundings.cookie(target.workload), probed.insert(way).inserted else { return }
+        guard let cookie = surroundings.cookie(target.workload), !probed.contains(way) else { return }
+        guard probed.count < Self.probesMax else { return probed(path, way, hasArrived: false) }
+        probed.insert(way)
         do throws(IOError) {
             var probe: DirectProbe?
             try surroundings.inside(path.namespaceCookie) { () throws(KernelTableError) in

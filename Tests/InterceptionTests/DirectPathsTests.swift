@@ -22,11 +22,13 @@ import Testing
             surroundings: .init(
                 inside: { _, body throws(KernelTableError) in try body() }, cookie: { _ in 77 },
                 after: { [unowned self] _, body in waiting.append(body) }, now: { [unowned self] in now }),
-            pathsMax: 3)
+            pathsMax: pathsMax)
+        private let pathsMax: Int
 
         static let near = SocketAddress(IPAddress(ipv4: 0x0a60_0001), 80)
 
-        init() throws {
+        init(pathsMax: Int = 3) throws {
+            self.pathsMax = pathsMax
             resources = ResourceSet(
                 nodes: [NodeResource(name: "a", tunnelAddresses: []), NodeResource(name: "b", tunnelAddresses: [])],
                 workloads: [
@@ -209,6 +211,26 @@ import Testing
                 now: { 0 }))
         try paths.apply(try #require(next.snapshot))
         #expect(next.kernel.verdicts.content.isEmpty && next.kernel.vouches.content.isEmpty)
+    }
+
+    @Test func probesBeyondTheBoundAreMadeLater() throws {
+        let world = try World(pathsMax: 1_000)
+        let ports = UInt16(7_001)...UInt16(7_000 + DirectPaths.probesMax + 9)
+        func learnAll() throws {
+            for port in ports {
+                try world.paths.learn(
+                    .init(
+                        workload: WorkloadID(rawValue: 1), namespaceCookie: 5, destination: World.server(2, port: port))
+                )
+            }
+        }
+        try learnAll()
+        #expect(world.kernel.vouches.content.count == DirectPaths.probesMax)
+        try world.call(World.server(3))
+        world.now += DirectPaths.closedNanoseconds + 1
+        try learnAll()
+        try world.call(World.server(3))
+        #expect(world.paths.written == ports.count + 1 && world.kernel.vouches.content.isEmpty)
     }
 
     @Test func whatIsTooManyMakesRoomAndIsCounted() throws {
