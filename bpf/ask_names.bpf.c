@@ -28,6 +28,7 @@ static __noinline int refuse_datagram(struct bpf_sock_addr *ctx, const struct co
 	event.at_ns = bpf_ktime_get_boot_ns();
 	event.socket.version = MESH_ABI_VERSION;
 	event.socket.role = MESH_ROLE_REFUSED;
+	event.socket.flags = MESH_SOCKET_DATAGRAM;
 	event.socket.workload = workload;
 	event.socket.pid = bpf_get_current_pid_tgid() >> 32;
 	event.socket.uid = (__u32)bpf_get_current_uid_gid();
@@ -195,9 +196,10 @@ static __noinline void see_flow(struct bpf_sock_addr *ctx, const struct connect_
 		return;
 	asked->version = MESH_ABI_VERSION;
 	asked->workload = id;
+	asked->netns_cookie = attempt->netns_cookie;
 	key.remote = attempt->destination;
 	key.cookie = bpf_get_socket_cookie(ctx);
-	flow = datagram_flow(&key, id, &local);
+	flow = datagram_flow(&key, id, &local, 0);
 	if (!flow || flow->socket.pid)
 		return;
 	flow->socket.pid = bpf_get_current_pid_tgid() >> 32;
@@ -224,26 +226,14 @@ static __always_inline int judge_plain(struct bpf_sock_addr *ctx, const struct c
 	found = find_destination(workload->network, destination);
 	if (is_own(workload, id, destination, found))
 		return DATAGRAM_PASS;
-	if (found && !found->datagrams)
-		return refuse_datagram(ctx, attempt, id, MESH_REASON_DATAGRAM_TO_STRICT, ECONNREFUSED);
-	if (!found && !egress_allows(workload, id, destination))
-		return refuse_datagram(ctx, attempt, id, MESH_REASON_EGRESS_DENIED, ECONNREFUSED);
+	if (found ? !found->datagrams : !egress_allows(workload, id, destination)) {
+		if (!is_datagram_answer(bpf_get_socket_cookie(ctx), destination))
+			return refuse_datagram(ctx, attempt, id,
+					       found ? MESH_REASON_DATAGRAM_TO_STRICT : MESH_REASON_EGRESS_DENIED,
+					       ECONNREFUSED);
+	}
 	see_flow(ctx, attempt, id);
 	return DATAGRAM_PASS;
-}
-
-/* There is no cast to a UDP socket. A pointer that was read from where it lies is a number that CO-RE may read from. */
-static __always_inline struct sock *whole_socket(struct bpf_sock *sk)
-{
-	struct sock *whole = 0;
-
-	bpf_probe_read_kernel(&whole, sizeof(whole), &sk);
-	return whole;
-}
-
-static __always_inline __u32 workload_of_socket(struct bpf_sock *sk)
-{
-	return mesh_workload_of_cgroup(BPF_CORE_READ(whole_socket(sk), sk_cgrp_data.cgroup));
 }
 
 static __always_inline int judge_datagram(struct bpf_sock_addr *ctx, struct connect_attempt *attempt, bool connects)
@@ -285,7 +275,7 @@ static __always_inline int judge_datagram(struct bpf_sock_addr *ctx, struct conn
 	}
 	if (caller.state != MESH_CGROUP_READY)
 		return refuse_datagram(ctx, attempt, id, MESH_REASON_WORKLOAD_NOT_READY, ECONNREFUSED);
-	owner = workload_of_socket(sk);
+	owner = mesh_udp_workload(sk);
 	if (owner && owner != id)
 		return refuse_datagram(ctx, attempt, id, MESH_REASON_SOCKET_OWNER_MISMATCH, ECONNREFUSED);
 	return ask(ctx, settings, attempt, id, connects);
@@ -320,7 +310,7 @@ static __always_inline int judge6(struct bpf_sock_addr *ctx, bool connects)
 	/* sendmsg can't be turned towards a mapped address (ENOTSUPP); connect can, unless the socket is V6ONLY. */
 	if (sk && !mesh_is_mapped(&attempt.destination.address))
 		attempt.wants_ipv6_target =
-			!connects || BPF_CORE_READ_BITFIELD_PROBED(&whole_socket(sk)->__sk_common, skc_ipv6only);
+			!connects || BPF_CORE_READ_BITFIELD_PROBED(&mesh_whole_socket(sk)->__sk_common, skc_ipv6only);
 	verdict = judge_datagram(ctx, &attempt, connects);
 	if (verdict == DATAGRAM_REWRITE) {
 		ctx->user_ip6[0] = attempt.target.address.word[0];

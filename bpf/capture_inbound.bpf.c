@@ -1,33 +1,15 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
- * capture_inbound: what becomes of a connection that arrives at a workload's listener. One instance in each network namespace
- * with workloads, which knows its namespace by a constant that meshd patches in. Acts only on TCP ports in mesh_owners: where
+ * capture_inbound: what becomes of a connection, or a datagram, that arrives at a workload's listener. One instance in each network namespace
+ * with workloads, which knows its namespace by a constant that meshd patches in. Acts only on ports in mesh_owners: where
  * no workload listens, the kernel answers as ever. What this node vouches for passes; plain text from elsewhere is refused
  * (SK_DROP: the client sees ECONNREFUSED at once) or handed to the proxy, by the mode of the workload and port.
  */
+#include "include/datagram_arrivals.h"
 #include "include/find_listener.h"
 
-#define REFUSAL_EVENTS_PER_SECOND_MAX 256
-#define SECOND_NS 1000000000ULL
 /* The placeholder of the namespace's cookie; BPFRuntime replaces it in the instructions of each instance. */
 #define NETNS_COOKIE_PLACEHOLDER 0x6d657368636f6f6bULL
-
-struct pace {
-	__u64 second;
-	__u64 events;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct pace);
-} mesh_pace MESH_MAP;
-
-struct arrival {
-	struct mesh_tuple tuple; /* local is the peer, as the connecting side sees itself */
-	__u32 workload; /* who listens */
-};
 
 static __always_inline __u64 netns_cookie(void)
 {
@@ -57,55 +39,19 @@ static __always_inline void describe_arrival(const struct bpf_sk_lookup *ctx, st
 	arrival->tuple.remote.word[3] = ctx->local_ip6[3];
 }
 
-/* Strangers can make as many refusals as they like: all are counted, a bounded number is told. */
-static __always_inline bool may_tell(__u64 now)
-{
-	__u32 zero = 0;
-	struct pace *pace = bpf_map_lookup_elem(&mesh_pace, &zero);
-	__u64 second = now / SECOND_NS;
-
-	if (!pace)
-		return false;
-	if (pace->second != second) {
-		pace->second = second;
-		pace->events = 0;
-	}
-	return __sync_fetch_and_add(&pace->events, 1) < REFUSAL_EVENTS_PER_SECOND_MAX;
-}
-
 static __always_inline int refuse(const struct arrival *arrival, enum mesh_reason reason)
 {
-	struct mesh_event event = { .version = MESH_ABI_VERSION, .kind = MESH_EVENT_REFUSED };
-
-	mesh_count(reason);
-	event.at_ns = bpf_ktime_get_boot_ns();
-	if (!may_tell(event.at_ns))
-		return SK_DROP;
-	event.reason = reason;
-	event.errno_value = ECONNREFUSED;
-	event.socket.version = MESH_ABI_VERSION;
-	event.socket.role = MESH_ROLE_INBOUND_PLAIN;
-	event.socket.workload = arrival->workload;
-	event.socket.netns_cookie = arrival->tuple.netns_cookie;
-	event.socket.source.address = arrival->tuple.local;
-	event.socket.source.port_be = arrival->tuple.local_port_be;
-	event.socket.destination.address = arrival->tuple.remote;
-	event.socket.destination.port_be = arrival->tuple.remote_port_be;
-	mesh_send_event(&event);
+	count_refused_arrival(arrival, reason);
 	return SK_DROP;
 }
 
-static __always_inline bool is_exempt(const struct arrival *arrival)
+/* What the declared probes' policies say; 0: it is none of them. */
+static __always_inline __u32 exemption(const struct arrival *arrival)
 {
-	struct mesh_exempt_key key = {
-		.prefix_length = MESH_EXEMPT_FIXED_BITS + 128,
-		.workload = arrival->workload,
-		.port_be = arrival->tuple.remote_port_be,
-		.version = mesh_is_mapped(&arrival->tuple.local) ? 4 : 6,
-		.address = arrival->tuple.local,
-	};
+	struct mesh_source_key key = source_key(arrival, arrival->tuple.remote_port_be);
+	__u32 *verdict = bpf_map_lookup_elem(&mesh_exempt, &key);
 
-	return bpf_map_lookup_elem(&mesh_exempt, &key);
+	return verdict ? *verdict : 0;
 }
 
 /* Whether somebody serves the inbound listeners of this network namespace. */
@@ -182,7 +128,7 @@ static __always_inline enum vouching find_vouch(const struct arrival *arrival)
 static __always_inline int judge_arrival(struct bpf_sk_lookup *ctx, const struct mesh_settings *settings,
 					 const struct arrival *arrival)
 {
-	__u32 id = arrival->workload;
+	__u32 id = arrival->workload, exempt;
 	struct mesh_workload *workload = bpf_map_lookup_elem(&mesh_workloads, &id);
 	enum vouching vouching;
 
@@ -197,13 +143,63 @@ static __always_inline int judge_arrival(struct bpf_sk_lookup *ctx, const struct
 		return SK_DROP;
 	if (vouching == VOUCH_FOR_ANOTHER)
 		return refuse(arrival, MESH_REASON_LISTENER_MISMATCH);
-	if (is_exempt(arrival)) {
+	exempt = exemption(arrival);
+	if (exempt == MESH_SOURCE_PASSES) {
 		mesh_count(MESH_REASON_PLAINTEXT_EXEMPT);
 		return SK_PASS;
 	}
+	if (exempt)
+		return refuse(arrival, MESH_REASON_POLICY_DENIED);
 	if (inbound_mode(workload, id, arrival->tuple.remote_port_be) != MESH_INBOUND_PERMISSIVE)
 		return refuse(arrival, MESH_REASON_PLAINTEXT_REFUSED);
 	return hand_to_proxy(ctx, settings, workload, arrival);
+}
+
+static __always_inline int judge_connection(struct bpf_sk_lookup *ctx, const struct mesh_settings *settings,
+					    struct arrival *arrival)
+{
+	/* sock_diag asks for a listener in this way; no packet comes from there. */
+	if (!arrival->tuple.local_port_be && mesh_is_unspecified(&arrival->tuple.local))
+		return SK_PASS;
+	switch (find_listener(arrival->tuple.netns_cookie, &arrival->tuple.remote, arrival->tuple.remote_port_be,
+			      &arrival->workload)) {
+	case LISTENER_NONE:
+		return SK_PASS;
+	case LISTENER_UNCERTAIN:
+		return refuse(arrival, MESH_REASON_WORKLOAD_NOT_READY);
+	default:
+		return judge_arrival(ctx, settings, arrival);
+	}
+}
+
+/*
+ * A datagram that no connected socket takes. What passes here is judged once more by observe_datagrams, at the socket that
+ * gets it: here the sender hears of a refusal.
+ */
+static __always_inline int judge_datagram(const struct mesh_settings *settings, struct arrival *arrival)
+{
+	struct mesh_workload *workload;
+	enum mesh_reason reason;
+	__u32 id;
+
+	arrival->is_datagram = true;
+	switch (find_bound(arrival->tuple.netns_cookie, &arrival->tuple.remote, arrival->tuple.remote_port_be,
+			   &arrival->workload)) {
+	case LISTENER_NONE:
+		return SK_PASS;
+	case LISTENER_UNCERTAIN:
+		return refuse(arrival, MESH_REASON_WORKLOAD_NOT_READY);
+	default:
+		break;
+	}
+	id = arrival->workload;
+	workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+	if (!workload)
+		return SK_PASS;
+	reason = datagram_fault(arrival);
+	if (reason == MESH_REASON_NONE || datagram_coming(settings, workload, arrival) != COMES_NEW)
+		return SK_PASS;
+	return refuse(arrival, reason);
 }
 
 SEC("sk_lookup")
@@ -212,21 +208,12 @@ int mesh_arrival(struct bpf_sk_lookup *ctx)
 	struct mesh_settings *settings = mesh_settings_now();
 	struct arrival arrival = {};
 
-	if (!settings || ctx->protocol != IPPROTO_TCP)
+	if (!settings || (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP))
 		return SK_PASS;
 	describe_arrival(ctx, &arrival);
-	/* sock_diag asks for a listener in this way; no packet comes from there. */
-	if (!arrival.tuple.local_port_be && mesh_is_unspecified(&arrival.tuple.local))
-		return SK_PASS;
-	switch (find_listener(arrival.tuple.netns_cookie, &arrival.tuple.remote, arrival.tuple.remote_port_be,
-			      &arrival.workload)) {
-	case LISTENER_NONE:
-		return SK_PASS;
-	case LISTENER_UNCERTAIN:
-		return refuse(&arrival, MESH_REASON_WORKLOAD_NOT_READY);
-	default:
-		return judge_arrival(ctx, settings, &arrival);
-	}
+	if (ctx->protocol == IPPROTO_UDP)
+		return judge_datagram(settings, &arrival);
+	return judge_connection(ctx, settings, &arrival);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -5,6 +5,7 @@
  * at once. Others are older than the mesh, or of a protocol without a connect(): of these a TCP connection is dropped, and
  * everything else is judged by the packet's destination. mesh_sock keeps the sockets away that no hook could judge.
  */
+#include "include/datagram_flows.h"
 #include "include/egress_policy.h"
 
 #define FENCE_DROP 0
@@ -162,6 +163,8 @@ static __always_inline int judge_packet(struct __sk_buff *skb, struct bpf_sock *
 		return FENCE_PASS;
 	found = find_destination(workload->network, &destination);
 	if (found ? takes_datagrams(found, id) : egress_allows(workload, id, &destination))
+		return FENCE_PASS;
+	if (sk->protocol == PROTOCOL_UDP && is_datagram_answer(bpf_get_socket_cookie(skb), &destination))
 		return FENCE_PASS;
 	return drop(skb, id, &destination);
 }

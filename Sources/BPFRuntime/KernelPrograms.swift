@@ -21,7 +21,8 @@ package final class KernelPrograms {
     package let vouches: BPFMap<mesh_tuple, mesh_vouch>
     package let verdicts: BPFMap<mesh_verdict_key, mesh_verdict>
     package let inboundPorts: BPFMap<mesh_inbound_port, UInt32>
-    package let exemptions: BPFMap<mesh_exempt_key, UInt32>
+    package let exemptions: BPFMap<mesh_source_key, UInt32>
+    package let datagramSources: BPFMap<mesh_source_key, UInt32>
     /// The value is a socket's descriptor.
     package let inboundListeners: BPFMap<mesh_inbound_key, UInt64>
     package let beats: BPFMap<UInt64, mesh_netns_beat>
@@ -65,7 +66,8 @@ package final class KernelPrograms {
         verdicts = try object.map("mesh_verdicts", mesh_verdict_key.self, mesh_verdict.self)
         vouches = try object.map("mesh_vouches", mesh_tuple.self, mesh_vouch.self)
         inboundPorts = try object.map("mesh_in_ports", mesh_inbound_port.self, UInt32.self)
-        exemptions = try object.map("mesh_exempt", mesh_exempt_key.self, UInt32.self)
+        exemptions = try object.map("mesh_exempt", mesh_source_key.self, UInt32.self)
+        datagramSources = try object.map("mesh_dgram_in", mesh_source_key.self, UInt32.self)
         inboundListeners = try object.map("mesh_inbound", mesh_inbound_key.self, UInt64.self)
         beats = try object.map("mesh_beats", UInt64.self, mesh_netns_beat.self)
         inbound = try InboundPrograms(

@@ -5,7 +5,9 @@ package import LinuxIO
 package struct InboundTables {
     /// Modes of ports that differ from their workload's.
     package var ports: KernelTable<mesh_inbound_port, UInt32>
-    package var exemptions: KernelTable<mesh_exempt_key, UInt32>
+    package var exemptions: KernelTable<mesh_source_key, UInt32>
+    /// Who may send datagrams to workloads that did not ask for them.
+    package var datagramSources: KernelTable<mesh_source_key, UInt32>
     /// Where plain text that a workload takes goes: a listener of the proxy. It leaves by itself when it closes.
     package var setListener: (mesh_inbound_key, borrowing FileDescriptor) throws(IOError) -> Void
     /// Of a network namespace that is gone, by its cookie.
@@ -17,7 +19,8 @@ package struct InboundTables {
     package var attached: () -> Set<UInt64>
 
     package init(
-        ports: KernelTable<mesh_inbound_port, UInt32>, exemptions: KernelTable<mesh_exempt_key, UInt32>,
+        ports: KernelTable<mesh_inbound_port, UInt32>, exemptions: KernelTable<mesh_source_key, UInt32>,
+        datagramSources: KernelTable<mesh_source_key, UInt32>,
         setListener: @escaping (mesh_inbound_key, borrowing FileDescriptor) throws(IOError) -> Void,
         forgetBeat: @escaping (UInt64) throws(IOError) -> Void,
         attach: @escaping (UInt64, borrowing NetworkNamespace) throws(IOError) -> Void,
@@ -25,6 +28,7 @@ package struct InboundTables {
     ) {
         self.ports = ports
         self.exemptions = exemptions
+        self.datagramSources = datagramSources
         self.setListener = setListener
         self.forgetBeat = forgetBeat
         self.attach = attach

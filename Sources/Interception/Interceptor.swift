@@ -202,8 +202,14 @@ package final class Interceptor {
     /// What an operator should set right, for `meshctl check`.
     package var currentProblems: [String] {
         (scanProblems + instances.all.compactMap(\.problem) + sockets.problems + olderProblems + inbound.problems
-            + conflicts.problems)
+            + conflicts.problems + plaintextProblems)
             .sorted()
+    }
+    private var plaintextProblems: [String] {
+        kernel.withoutPlaintext.compactMap { snapshot?.workload($0)?.key }.map {
+            "policies of workload \($0) name more sources and ports than the kernel's table holds: datagrams from outside "
+                + "and declared probes are refused there"
+        }
     }
     /// 0 while there is no proxy, or it has none yet.
     package var proxySnapshotVersion: UInt64 { isProxyConnected ? readiness.versionInUse : 0 }

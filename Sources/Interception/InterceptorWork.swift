@@ -158,7 +158,7 @@ extension Interceptor {
                 wanted.namespaces[workload.networkNamespace]?.insert(family)
             }
         }
-        wanted.plaintext = PlaintextPlan(snapshot).namespaces
+        wanted.plaintext = PlaintextPlan.namespaces(snapshot)
         for node in snapshot.allNodes {
             if node.isLocal {
                 wanted.tunnelAddresses = Set(node.tunnelAddresses)

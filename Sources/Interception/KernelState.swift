@@ -44,10 +44,13 @@ package final class KernelState {
     private var learned: LearnedEgress
     private var patterns: TableSync<UInt32, mesh_pattern>
     private var inboundPorts: TableSync<mesh_inbound_port, UInt32>
-    private var exemptions: TableSync<mesh_exempt_key, UInt32>
+    private var exemptions: TableSync<mesh_source_key, UInt32>
+    private var datagramSources: TableSync<mesh_source_key, UInt32>
     private let failureOpen: Bool
     private let fencesAll: Bool
     private var fenced: Set<WorkloadID> = []
+    /// The policies of many are asked for it: once for each snapshot.
+    private var plaintext: (version: UInt64, plan: PlaintextPlan)?
 
     /// `fencesAll`: what workloads send without a verdict is dropped even where their egress is allowed.
     package init(_ tables: KernelTables, failureOpen: Bool, fencesAll: Bool = false) {
@@ -67,7 +70,11 @@ package final class KernelState {
         patterns = TableSync(tables.patterns)
         inboundPorts = TableSync(tables.inbound.ports)
         exemptions = TableSync(tables.inbound.exemptions)
+        datagramSources = TableSync(tables.inbound.datagramSources)
     }
+
+    /// Workloads whose policies name more sources and ports than the kernel's tables have room for.
+    var withoutPlaintext: [WorkloadID] { plaintext?.plan.leftOut ?? [] }
 
     package func isFenced(_ workload: WorkloadID) -> Bool { fenced.contains(workload) }
 
@@ -131,7 +138,7 @@ package final class KernelState {
     ) throws(IOError) {
         let egressPlan = EgressPlan(snapshot, fencesAll: fencesAll)
         let wantedWorkloads = workloadContent(snapshot, egressPlan, cookies)
-        let plaintext = PlaintextPlan(snapshot)
+        let plaintext = plaintextPlan(snapshot)
         let wantedDestinations = DestinationPlan(snapshot, unreachable: unreachable).content
         let wantedNodes = KernelState.nodeContent(snapshot)
         let listenerContent = KernelState.listenerContent(wantedListeners)
@@ -148,6 +155,7 @@ package final class KernelState {
         try nodes.put(wantedNodes)
         try inboundPorts.put(plaintext.ports)
         try exemptions.put(plaintext.exemptions)
+        try datagramSources.put(plaintext.datagramSources)
         try workloads.put(wantedWorkloads)
         try destinations.put(wantedDestinations)
         try listeners.put(listenerContent)
@@ -158,6 +166,7 @@ package final class KernelState {
         try listeners.removeOthers(listenerContent)
         try workloads.removeOthers(wantedWorkloads)
         try exemptions.removeOthers(plaintext.exemptions)
+        try datagramSources.removeOthers(plaintext.datagramSources)
         try inboundPorts.removeOthers(plaintext.ports)
         try nodes.removeOthers(wantedNodes)
         try egress.removeOthers(egressPlan.content)
@@ -183,6 +192,13 @@ package final class KernelState {
     package func noteListeners() throws(IOError) { try tables.noteListeners() }
 
     // MARK: private
+
+    private func plaintextPlan(_ snapshot: Snapshot) -> PlaintextPlan {
+        if let plaintext, plaintext.version == snapshot.version { return plaintext.plan }
+        let plan = PlaintextPlan(snapshot)
+        plaintext = (snapshot.version, plan)
+        return plan
+    }
 
     private func fence(_ cgroups: [Cgroup], _ plan: EgressPlan) throws(IOError) {
         var wanted: [UInt64: String] = [:]

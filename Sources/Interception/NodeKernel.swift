@@ -54,8 +54,8 @@ package final class NodeKernel {
 
     /// One event of kind open for each pair of a UDP socket and its peer, with its counters as of now: datagrams sent in
     /// `value`, received in the socket's `peer_cookie`. Of kind close for those that have been idle, which are then
-    /// forgotten.
-    package func readDatagramFlows(now: UInt64, _ body: (mesh_event) -> Void) throws(IOError) {
+    /// forgotten, as are those that `body` says false to: what comes next is judged as new.
+    package func readDatagramFlows(now: UInt64, _ body: (mesh_event) -> Bool) throws(IOError) {
         for key in try programs.datagrams.keys() {
             guard let flow = try programs.datagrams.get(key) else { continue }
             let isIdle = now > flow.last_ns + Self.datagramIdleNanoseconds
@@ -74,7 +74,7 @@ package final class NodeKernel {
             event.bytes_received = flow.bytes_received
             event.value = flow.datagrams_sent
             event.socket.peer_cookie = flow.datagrams_received
-            body(event)
+            if !body(event), !isIdle { try programs.datagrams.remove(key) }
         }
     }
 
@@ -89,11 +89,12 @@ package final class NodeKernel {
         return hash | 1 << 63
     }
 
-    /// Whether the workload behind a listening socket is known, for `meshctl check`: who listens where.
+    /// Whether the workload behind a listening socket is known, for `meshctl check`: who listens where, by TCP.
     package func owners() throws(IOError) -> [(key: mesh_owner_key, owner: mesh_owner)] {
         var owners: [(key: mesh_owner_key, owner: mesh_owner)] = []
         for key in try programs.owners.keys() {
-            if let owner = try programs.owners.get(key) { owners.append((key, owner)) }
+            guard key.protocol == 0, let owner = try programs.owners.get(key) else { continue }
+            owners.append((key, owner))
         }
         return owners
     }

@@ -27,6 +27,7 @@ extension InboundTables {
     init(_ programs: KernelPrograms) {
         self.init(
             ports: KernelTable(programs.inboundPorts), exemptions: KernelTable(programs.exemptions),
+            datagramSources: KernelTable(programs.datagramSources),
             setListener: { key, socket throws(KernelTableError) in
                 try programs.inboundListeners.put(key, UInt64(socket.number))
             },

@@ -140,7 +140,8 @@ struct Flow {
         bytesSent = isClient ? event.bytesSent : event.bytesReceived
         bytesReceived = isClient ? event.bytesReceived : event.bytesSent
         if event.approximate { marks.insert(.approximate) }
-        (datagramsSent, datagramsReceived) = (event.datagramsSent, event.datagramsReceived)
+        datagramsSent = isClient ? event.datagramsSent : event.datagramsReceived
+        datagramsReceived = isClient ? event.datagramsReceived : event.datagramsSent
         // The loopback leg's figures mean nothing: they are the tunnel's unless the socket reaches out itself.
         if event.role == .passthrough || event.role == .plain || event.role == .direct {
             rttMicroseconds = event.rttMicroseconds
@@ -150,7 +151,7 @@ struct Flow {
 
     mutating func take(process event: KernelFlowEvent, pool: inout NamePool) {
         switch event.role {
-        case .served, .plain, .directServed:
+        case .served, .plain, .datagramServed, .directServed:
             destinationPid = event.pid
             destinationCommand = pool.name(event.command)
         case .captured, .passthrough, .refused, .datagram, .direct:

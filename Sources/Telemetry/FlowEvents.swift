@@ -22,6 +22,8 @@ package struct KernelFlowEvent: Equatable, Sendable {
         case refused
         /// A workload's UDP socket and one peer.
         case datagram
+        /// One whose peer began; source and destination are the peer's and the workload's.
+        case datagramServed
         /// An application's accepted socket whose peer is outside the mesh; of kind refused, one that never was.
         case plain
 
@@ -32,11 +34,19 @@ package struct KernelFlowEvent: Equatable, Sendable {
 
         /// Whether no word of the proxy follows.
         var isDecidedByKernel: Bool {
-            self == .passthrough || self == .plain || self == .datagram || self == .direct
+            switch self {
+            case .passthrough, .plain, .datagram, .datagramServed, .direct: true
+            case .captured, .served, .refused, .directServed: false
+            }
         }
 
         /// Of the application that accepted.
-        var isServer: Bool { self == .served || self == .plain || self == .directServed }
+        var isServer: Bool {
+            switch self {
+            case .served, .plain, .datagramServed, .directServed: true
+            case .captured, .passthrough, .refused, .datagram, .direct: false
+            }
+        }
     }
 
     package var kind: Kind
@@ -61,7 +71,9 @@ package struct KernelFlowEvent: Equatable, Sendable {
     package var rttMicroseconds: UInt32 = 0
     package var retransmits: UInt32 = 0
     package var approximate = false
-    /// Of role `datagram`.
+    /// UDP: of the roles that say so, and of refusals.
+    package var isDatagram = false
+    /// Of roles `datagram` and `datagramServed`, by the socket's owner.
     package var datagramsSent: UInt64 = 0
     package var datagramsReceived: UInt64 = 0
 
@@ -78,9 +90,9 @@ package struct KernelFlowEvent: Equatable, Sendable {
         guard let kind = Self.kind(event.kind, isLive: isLive),
             let role = Self.role(event.socket)
         else { return nil }
-        self.init(
-            kind: kind, role: role, source: SocketAddress(event.socket.source),
-            destination: SocketAddress(event.socket.destination))
+        let (first, second) = (SocketAddress(event.socket.source), SocketAddress(event.socket.destination))
+        let isTurned = role == .datagramServed
+        self.init(kind: kind, role: role, source: isTurned ? second : first, destination: isTurned ? first : second)
         reason = Reason(number: event.reason) ?? .MESH_REASON_NONE
         workload = WorkloadID(rawValue: event.socket.workload)
         peerWorkload = WorkloadID(rawValue: event.socket.peer_workload)
@@ -97,7 +109,9 @@ package struct KernelFlowEvent: Equatable, Sendable {
         rttMicroseconds = event.rtt_us
         retransmits = event.retransmits
         approximate = event.approximate != 0
-        guard role == .datagram else { return }
+        isDatagram =
+            role == .datagram || role == .datagramServed || event.socket.flags & UInt8(MESH_SOCKET_DATAGRAM) != 0
+        guard role == .datagram || role == .datagramServed else { return }
         (datagramsSent, datagramsReceived) = (event.value, event.socket.peer_cookie)
         peerCookie = 0
     }
@@ -121,7 +135,8 @@ package struct KernelFlowEvent: Equatable, Sendable {
         case mesh_socket_role.MESH_ROLE_SERVED.rawValue: .served
         case mesh_socket_role.MESH_ROLE_REFUSED.rawValue: .refused
         case mesh_socket_role.MESH_ROLE_INBOUND_PLAIN.rawValue: .plain
-        case mesh_socket_role.MESH_ROLE_DATAGRAM.rawValue: .datagram
+        case mesh_socket_role.MESH_ROLE_DATAGRAM.rawValue:
+            socket.flags & UInt8(MESH_SOCKET_SERVES) != 0 ? .datagramServed : .datagram
         case mesh_socket_role.MESH_ROLE_DIRECT.rawValue:
             socket.flags & UInt8(MESH_SOCKET_SERVES) != 0 ? .directServed : .direct
         default: nil

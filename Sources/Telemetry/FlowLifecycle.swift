@@ -12,12 +12,13 @@ extension FlowTable {
             flow.dialCookie = key
             flow.destinationFacts = names?.workload(event.workload)
             flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
-        case .plain:
+        case .plain, .datagramServed:
             flow.direction = .inbound
             flow.dialCookie = key
             flow.destinationFacts = names?.workload(event.workload)
             flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
             flow.marks.insert(.plaintext)
+            if event.isDatagram { flow.marks.insert(.datagram) }
         case .captured, .passthrough, .refused, .datagram, .direct, .directServed:
             flow.cookie = key
             flow.sourceFacts = names?.workload(event.workload)

@@ -19,6 +19,7 @@ extension FlowTable {
         if event.role.isDecidedByKernel { openSeries(index, now: event.atNanoseconds) }
         countBytes(index, now: event.atNanoseconds)
         if event.role == .directServed { return decide(index, event) }
+        if event.role == .datagramServed { decide(index, event) }
         if event.kind == .closed { socketClosed(index, event) }
     }
 
@@ -145,7 +146,8 @@ extension FlowTable {
         storage[index].marks.insert(.decided)
         storage[index].decidedBy = pool.name(event.decidedBy.description)
         storage[index].dryRunDenial = pool.name(event.dryRunDenial.description)
-        if event.kind == .opened, !event.dryRunDenial.isNone { policies.countDryRunDenial(event.dryRunDenial) }
+        let isNew = event.kind == .opened || event.role == .datagramServed
+        if isNew, !event.dryRunDenial.isNone { policies.countDryRunDenial(event.dryRunDenial) }
         storage.touch(index)
     }
 
@@ -174,7 +176,7 @@ extension FlowTable {
     private mutating func recordRefused(_ event: KernelFlowEvent) {
         var flow = Flow(
             id: nextID, openedNanoseconds: event.atNanoseconds, source: event.source, destination: event.destination)
-        flow.marks = [.denied]
+        flow.marks = event.isDatagram ? [.denied, .datagram] : [.denied]
         flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
         flow.sourceFacts = names?.workload(event.workload)
         flow.sourcePrincipal = pool.name(flow.sourceFacts?.principal ?? "")
@@ -201,6 +203,9 @@ extension FlowTable {
             id: nextID, openedNanoseconds: event.atNanoseconds, source: event.source, destination: event.destination)
         flow.direction = .inbound
         flow.marks = [.denied, .peerRefusal, .plaintext]
+        if event.isDatagram { flow.marks.insert(.datagram) }
+        if event.reason == .MESH_REASON_POLICY_DENIED { policies.countDenial(event.decidedBy) }
+        flow.decidedBy = pool.name(event.decidedBy.description)
         flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
         flow.destinationFacts = names?.workload(event.workload)
         flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")

@@ -96,6 +96,7 @@ final class Daemon {
             wiring.daemon?.interceptor.askProxies()
         }
         flows.ruling = { wiring.daemon?.interceptor.ruling(on: $0) }
+        flows.plaintextRuling = { wiring.daemon?.interceptor.plaintextRuling(on: $0) }
         flows.sawLive = { wiring.daemon?.interceptor.sawLive($0) }
         wiring.daemon = self
     }

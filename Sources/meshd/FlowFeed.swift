@@ -19,6 +19,8 @@ final class FlowFeed {
     private let askProxies: () -> Void
     /// What policies say of a direct connection's accepted socket.
     var ruling: (mesh_event) -> DirectRuling? = { _ in nil }
+    /// And of plain text that the kernel alone judged.
+    var plaintextRuling: (mesh_event) -> DirectRuling? = { _ in nil }
     var sawLive: (mesh_event) -> Void = { _ in }
     private var timers: [Reactor.TimerID] = []
     private var hasSwept = false
@@ -155,9 +157,7 @@ final class FlowFeed {
                 if flow.role == .directServed { direct.append(event) }
             }
             for event in direct { sawLive(event) }
-            try kernel.readDatagramFlows(now: now) { event in
-                if let flow = KernelFlowEvent(event, isLive: true) { table.record(flow, addsUnknown: true) }
-            }
+            try kernel.readDatagramFlows(now: now) { event in recordDatagrams(event) }
             hasSwept = true
             table.endSweep(now: BootClock.nanoseconds())
         } catch {
@@ -165,8 +165,25 @@ final class FlowFeed {
         }
     }
 
+    /// False for a peer that the policies deny by now.
+    private func recordDatagrams(_ event: mesh_event) -> Bool {
+        guard var flow = KernelFlowEvent(event, isLive: true) else { return true }
+        let ruling = flow.role == .datagramServed ? plaintextRuling(event) : nil
+        if let ruling { (flow.decidedBy, flow.dryRunDenial) = (ruling.decidedBy, ruling.dryRunDenial) }
+        table.record(flow, addsUnknown: true)
+        guard let ruling, ruling.reason != .MESH_REASON_NONE, flow.kind == .live else { return true }
+        table.recordDirectDenial(cookie: flow.cookie, reason: ruling.reason, decidedBy: ruling.decidedBy)
+        flow.kind = .closed
+        table.record(flow)
+        return false
+    }
+
     private func flowEvent(_ event: mesh_event, isLive: Bool) -> KernelFlowEvent? {
         guard var flow = KernelFlowEvent(event, isLive: isLive) else { return nil }
+        if flow.kind == .refused, flow.role == .plain, flow.reason == .MESH_REASON_POLICY_DENIED {
+            flow.decidedBy = plaintextRuling(event)?.decidedBy ?? .none
+            return flow
+        }
         // Once for each: as it opens, or, if it is older than this meshd, in the first reading.
         guard flow.role == .directServed, flow.kind == .opened || !hasSwept else { return flow }
         if let ruling = ruling(event) {

@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import sys
+import time
 
 
 def query(name, kind=1, number=0x4d53):
@@ -103,5 +104,27 @@ def exchange(how, address, port, count):
     return [int(count), came]
 
 
-SCENES = {"exchange": exchange, "several": several, "connected": connected, "virtual": virtual, "mesh_ports": mesh_ports}
+def knock(address, port):
+    """One datagram over a connected socket: `answered`, or the errno of who hears that nobody takes it."""
+    made = udp(address)
+    made.connect((address, int(port)))
+    refused = attempt(lambda: made.send(b"x" * 100)) != 100
+    answer = "refused" if refused else attempt(lambda: made.recv(200))
+    return "answered" if answer == b"x" * 100 else answer
+
+
+def keep_knocking(address, port):
+    """Ten a second over one socket, for 30 s at most: how many were answered until one was not, and what became of that."""
+    made = udp(address)
+    made.connect((address, int(port)))
+    for count in range(300):
+        sent = attempt(lambda: made.send(b"x" * 100))
+        answer = attempt(lambda: made.recv(200)) if sent == 100 else sent
+        if answer != b"x" * 100:
+            return [count, answer]
+        time.sleep(0.1)
+    return [300, "answered"]
+
+
+SCENES = {"knock": knock, "keep_knocking": keep_knocking, "exchange": exchange, "several": several, "connected": connected, "virtual": virtual, "mesh_ports": mesh_ports}
 print(json.dumps(SCENES[sys.argv[1]](*sys.argv[2:])))

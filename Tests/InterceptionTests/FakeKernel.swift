@@ -38,7 +38,8 @@ final class FakeKernel {
     var fenced: [UInt64: String] = [:]
     var older: [mesh_older] = []
     let inboundPorts = FakeTable<mesh_inbound_port, UInt32>()
-    let exemptions = FakeTable<mesh_exempt_key, UInt32>()
+    let exemptions = FakeTable<mesh_source_key, UInt32>()
+    let datagramSources = FakeTable<mesh_source_key, UInt32>()
     /// Where capture_inbound is at work.
     var inboundCaptures: Set<UInt64> = []
     /// The namespaces, by cookie and family, that have a listener for plain text.
@@ -60,7 +61,7 @@ final class FakeKernel {
 
     private var inbound: InboundTables {
         InboundTables(
-            ports: inboundPorts.table, exemptions: exemptions.table,
+            ports: inboundPorts.table, exemptions: exemptions.table, datagramSources: datagramSources.table,
             setListener: { [self] key, _ in inboundListeners.insert(Raw(key)) }, forgetBeat: { _ in },
             attach: { [self] cookie, _ throws(IOError) in
                 if let inboundFailure { throw inboundFailure }

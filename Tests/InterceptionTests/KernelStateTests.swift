@@ -198,4 +198,61 @@ private enum World {
         try state.setPatterns(["/lab/a/w*"])
         #expect(kernel.patterns.journal == ["put"] && kernel.patterns[1]?.length == 0)
     }
+
+    private func verdict(_ sources: PlaintextPlan.Sources, _ block: String, _ port: UInt16) throws -> UInt32? {
+        let block = try #require(AddressBlock(parsing: block))
+        let key = mesh_source_key(
+            prefix_length: UInt32(MESH_SOURCE_FIXED_BITS) + UInt32(block.prefixBits), workload: 7,
+            port_be: port.bigEndian, version: block.address.isIPv4 ? 4 : 6, address: block.address.meshAddress)
+        return sources[Raw(key)]?.value
+    }
+
+    @Test func plainTextIsWrittenDownAsPoliciesJudgeNobody() throws {
+        let probes = try #require(AddressBlock(parsing: "192.0.2.0/24"))
+        let denied = try #require(AddressBlock(parsing: "192.0.2.128/25"))
+        let strict = PlaintextPlan(try World.snapshot())
+        #expect(strict.datagramSources.isEmpty && strict.exemptions.isEmpty)
+        let snapshot = try World.snapshot {
+            $0.peerAuthentications = [
+                PeerAuthenticationResource(
+                    name: "web", namespace: "shop", portModes: [53: .permissive],
+                    exemptions: [.init(source: probes, port: 9000)])
+            ]
+            var source = AuthorizationPolicyResource.Source()
+            source.addresses = PolicyMatch([denied])
+            $0.authorizationPolicies = [
+                AuthorizationPolicyResource(
+                    name: "not-these", namespace: "shop", action: .deny, rules: [.init(from: [source])])
+            ]
+        }
+        let plan = PlaintextPlan(snapshot)
+        let (passes, refused, isDenied) = (
+            mesh_source_verdict.MESH_SOURCE_PASSES.rawValue, mesh_source_verdict.MESH_SOURCE_STRICT.rawValue,
+            mesh_source_verdict.MESH_SOURCE_DENIED.rawValue
+        )
+        #expect(try verdict(plan.datagramSources, "0.0.0.0/0", 53) == passes)
+        #expect(try verdict(plan.datagramSources, "::/0", 53) == passes)
+        #expect(try verdict(plan.datagramSources, "192.0.2.128/25", 53) == isDenied)
+        #expect(try verdict(plan.datagramSources, "0.0.0.0/0", 0) == refused)
+        #expect(try verdict(plan.exemptions, "192.0.2.0/24", 9000) == passes)
+        #expect(try verdict(plan.exemptions, "192.0.2.128/25", 9000) == isDenied)
+        #expect(plan.exemptions.count == 2)
+    }
+
+    @Test func policiesThatTellTooManySourcesApartLetNobodyInAndAreNamed() throws {
+        let blocks = (0..<2_000).map { AddressBlock(IPAddress(ipv4: 0x0b00_0000 + $0 * 2)) }
+        let snapshot = try World.snapshot {
+            $0.peerAuthentications = [
+                PeerAuthenticationResource(
+                    name: "web", namespace: "shop", portModes: [53: .permissive, 54: .permissive])
+            ]
+            var source = AuthorizationPolicyResource.Source()
+            source.addresses = PolicyMatch(blocks)
+            $0.authorizationPolicies = [
+                AuthorizationPolicyResource(name: "these", namespace: "shop", rules: [.init(from: [source])])
+            ]
+        }
+        let plan = PlaintextPlan(snapshot)
+        #expect(plan.leftOut == [WorkloadID(rawValue: 7)] && plan.datagramSources.isEmpty)
+    }
 }

@@ -232,10 +232,10 @@ final class KernelWorld {
 
     /// Anybody may call port 8087 of workload 7 in plain text.
     func exemptPort8087(_ programs: KernelPrograms) throws {
-        let everybody = mesh_exempt_key(
-            prefix_length: UInt32(MESH_EXEMPT_FIXED_BITS) + 96, workload: 7, port_be: UInt16(8087).bigEndian,
+        let everybody = mesh_source_key(
+            prefix_length: UInt32(MESH_SOURCE_FIXED_BITS) + 96, workload: 7, port_be: UInt16(8087).bigEndian,
             version: 4, address: KernelWorld.address(0, 0, 0, 0))
-        try programs.exemptions.put(everybody, 1)
+        try programs.exemptions.put(everybody, mesh_source_verdict.MESH_SOURCE_PASSES.rawValue)
     }
 
     /// Port 9003 of workload 1 and all of workload 4 take plain text; 10.9.0.3 may probe port 9004 of workload 2.
@@ -246,11 +246,26 @@ final class KernelWorld {
         var fourth = try #require(try programs.workloads.get(4))
         fourth.inbound_mode = UInt8(mesh_inbound_mode.MESH_INBOUND_PERMISSIVE.rawValue)
         try programs.workloads.put(4, fourth)
-        let probe = mesh_exempt_key(
-            prefix_length: UInt32(MESH_EXEMPT_FIXED_BITS) + 128, workload: 2, port_be: UInt16(9004).bigEndian,
+        let probe = mesh_source_key(
+            prefix_length: UInt32(MESH_SOURCE_FIXED_BITS) + 128, workload: 2, port_be: UInt16(9004).bigEndian,
             version: 4,
             address: KernelWorld.address(10, 9, 0, 3))
-        try programs.exemptions.put(probe, 1)
+        try programs.exemptions.put(probe, mesh_source_verdict.MESH_SOURCE_PASSES.rawValue)
+    }
+
+    /// Anybody may send datagrams to port 9103 of workload 1, but from 10.9.0.6, and to port 9109 of workload 7.
+    func describeDatagrams(_ programs: KernelPrograms) throws {
+        let denied = KernelWorld.address(10, 9, 0, 6)
+        for (workload, port, address, length, verdict) in [
+            (1, 9103, KernelWorld.address(0, 0, 0, 0), 96, .MESH_SOURCE_PASSES),
+            (1, 9103, mesh_address(), 0, .MESH_SOURCE_PASSES), (1, 9103, denied, 128, .MESH_SOURCE_DENIED),
+            (7, 9109, KernelWorld.address(0, 0, 0, 0), 96, .MESH_SOURCE_PASSES),
+        ] as [(UInt32, UInt16, mesh_address, UInt32, mesh_source_verdict)] {
+            let key = mesh_source_key(
+                prefix_length: UInt32(MESH_SOURCE_FIXED_BITS) + length, workload: workload, port_be: port.bigEndian,
+                version: IPAddress(address).isIPv4 ? 4 : 6, address: address)
+            try programs.datagramSources.put(key, verdict.rawValue)
+        }
     }
 
     /// A network namespace with an address that the world's has too; its cookie.

@@ -110,7 +110,7 @@ struct RandomPolicies {
         ServiceAccountName(namespace: random.pick(namespaces), name: random.pick(accounts))
     }
 
-    private static func block(_ random: inout SplitMix) -> AddressBlock {
+    static func block(_ random: inout SplitMix) -> AddressBlock {
         let address = address(&random, Int.random(in: 0..<6, using: &random))
         let bits: UInt8 =
             address.isIPv4 ? random.pick([96, 104, 112, 120, 121, 126, 128]) : random.pick([0, 8, 16, 64, 128])

@@ -74,4 +74,54 @@ import Testing
         }
         #expect(metrics(table).contains("meshd_policy_denials_total{policy=\"\",rule=\"other\"} 10"))
     }
+
+    private func datagrams(_ kind: KernelFlowEvent.Kind) -> KernelFlowEvent {
+        var event = mesh_event()
+        event.kind = UInt8(mesh_event_kind.MESH_EVENT_OPEN.rawValue)
+        event.socket.role = UInt8(mesh_socket_role.MESH_ROLE_DATAGRAM.rawValue)
+        event.socket.flags = UInt8(MESH_SOCKET_SERVES)
+        event.socket.source = SocketAddress(IPAddress(ipv4: 3), 53).meshEndpoint
+        event.socket.destination = SocketAddress(IPAddress(ipv4: 1), 2).meshEndpoint
+        event.socket.cookie = 5
+        (event.bytes_sent, event.bytes_received, event.value, event.socket.peer_cookie) = (600, 8, 2, 1)
+        var flow =
+            KernelFlowEvent(event, isLive: true)
+            ?? KernelFlowEvent(
+                kind: kind, role: .captured, source: SocketAddress(.unspecified, 0),
+                destination: SocketAddress(.unspecified, 0))
+        flow.kind = kind
+        flow.decidedBy = RuleName(rule: "no-policy")
+        return flow
+    }
+
+    @Test func datagramsThatAPeerBeganAreItsFlowAndNamedFromItsSide() throws {
+        var table = FlowTable()
+        table.record(datagrams(.live), addsUnknown: true)
+        let row = try #require(table.page(changedAfter: 0, limit: 9, now: 2_000).flows.first)
+        #expect(row.transport == "udp" && row.direction == "inbound" && row.rule == "no-policy")
+        #expect("\(row.source)" == "0.0.0.1:2" && row.state == .open)
+        #expect(row.bytesSent == 8 && row.bytesReceived == 600)
+        #expect(row.datagramsSent == 1 && row.datagramsReceived == 2)
+    }
+
+    @Test func datagramsThatAreDeniedByNowEndWithTheirRule() throws {
+        var table = FlowTable()
+        table.record(datagrams(.live), addsUnknown: true)
+        table.recordDirectDenial(cookie: 5, reason: .MESH_REASON_POLICY_DENIED, decidedBy: rule)
+        table.record(datagrams(.closed))
+        let row = try #require(table.page(changedAfter: 0, limit: 9, now: 2_000).flows.first)
+        #expect(row.state == .closed && row.verdict == .denied && row.policy == "shop/no" && row.rule == "rules[0]")
+    }
+
+    @Test func refusedDatagramIsNoConnectionInItsRow() throws {
+        var table = FlowTable()
+        var refused = KernelFlowEvent(
+            kind: .refused, role: .plain, source: SocketAddress(IPAddress(ipv4: 1), 2),
+            destination: SocketAddress(IPAddress(ipv4: 3), 4))
+        (refused.isDatagram, refused.reason, refused.decidedBy) = (true, .MESH_REASON_POLICY_DENIED, rule)
+        table.record(refused)
+        let row = try #require(table.page(changedAfter: 0, limit: 9, now: 2_000).flows.first)
+        #expect(row.transport == "udp" && row.verdict == .denied && row.policy == "shop/no")
+        #expect(metrics(table).contains("meshd_policy_denials_total{policy=\"shop/no\",rule=\"rules[0]\"} 1"))
+    }
 }

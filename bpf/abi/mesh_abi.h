@@ -14,7 +14,7 @@
 #include "mesh_reason.h"
 
 #ifndef MESH_LAYOUT /* tools/build --next-layout makes a binary with higher numbers, for tests */
-#define MESH_ABI_VERSION 3
+#define MESH_ABI_VERSION 4
 #define MESH_LAYOUT 1 /* of the pinned maps; in the pin path */
 #endif
 
@@ -141,15 +141,25 @@ struct mesh_inbound_port {
 	__u16 pad;
 };
 
-/* mesh_exempt: LPM_TRIE -> __u32, sources whose plain text to this port passes whatever the mode: declared probes */
-#define MESH_EXEMPT_FIXED_BITS 64 /* of the prefix: what comes before the address */
+/*
+ * mesh_exempt: LPM_TRIE -> __u32 enum mesh_source_verdict, sources whose plain text to this port passes whatever the mode:
+ * declared probes. mesh_dgram_in: the same for every datagram that a workload did not ask for. Looked up with the port, then
+ * with port_be 0 (ports that no policy names). No entry: refused, as strict. Policies judged each as nobody
+ */
+#define MESH_SOURCE_FIXED_BITS 64 /* of the prefix: what comes before the address */
 
-struct mesh_exempt_key {
-	__u32 prefix_length; /* MESH_EXEMPT_FIXED_BITS and the bits of the address */
+struct mesh_source_key {
+	__u32 prefix_length; /* MESH_SOURCE_FIXED_BITS and the bits of the address */
 	__u32 workload;
 	__be16 port_be;
 	__u16 version; /* 4 or 6: the prefix ::/0 holds no IPv4 address */
 	struct mesh_address address;
+};
+
+enum __attribute__((enum_extensibility(closed))) mesh_source_verdict {
+	MESH_SOURCE_PASSES = 1,
+	MESH_SOURCE_STRICT = 2, /* the port takes no plain text */
+	MESH_SOURCE_DENIED = 3, /* by an authorization policy */
 };
 
 /* mesh_inbound: SOCKHASH of the proxy's inbound listeners, one of each family; mesh_beats tells of their life */
@@ -242,7 +252,8 @@ struct mesh_owner_key {
 	__u64 netns_cookie;
 	struct mesh_address address; /* zero: any */
 	__be16 port_be;
-	__u16 pad[3];
+	__u16 protocol; /* IPPROTO_UDP; 0: TCP */
+	__u16 pad[2];
 };
 
 struct mesh_owner {
@@ -340,8 +351,10 @@ struct mesh_socket {
 #define MESH_SOCKET_COUNTED 0x01 /* counts in its workload's handovers */
 #define MESH_SOCKET_OPENED 0x02 /* an open event was sent */
 #define MESH_SOCKET_REPORTED 0x04 /* the fence has sent an event of it */
-#define MESH_SOCKET_SERVES 0x08 /* direct: the side that accepted; its peer_cookie is the other's */
+#define MESH_SOCKET_SERVES                                                                                             \
+	0x08 /* direct: the side that accepted; its peer_cookie is the other's. UDP: the peer began */
 #define MESH_SOCKET_MISMATCH 0x10 /* direct: accepted by another workload than the one judged, to be ended */
+#define MESH_SOCKET_DATAGRAM 0x20 /* UDP, where the role does not say so: in events of refusals */
 
 /* mesh_datagrams: HASH. Made by the programs, read and removed by meshd */
 struct mesh_datagram_key {
@@ -357,6 +370,16 @@ struct mesh_datagram_flow {
 	__u64 datagrams_received;
 	__u64 bytes_sent; /* payload */
 	__u64 bytes_received;
+};
+
+/*
+ * mesh_sent: LRU_HASH, struct mesh_tuple (local is the sender, in its network namespace) -> struct mesh_sent: who sent a
+ * datagram there without having been asked to, so that answers may come back
+ */
+struct mesh_sent {
+	__u32 workload; /* 0: the mesh itself, to a resolver */
+	__u32 pad;
+	__u64 at_ns; /* of the last one, within a second */
 };
 
 /* mesh_events: RINGBUF */
@@ -464,14 +487,14 @@ MESH_SIZE(struct mesh_destination, 32);
 MESH_SIZE(struct mesh_tuple, 48);
 MESH_SIZE(struct mesh_socket, 136);
 MESH_SIZE(struct mesh_owner_key, 32);
-MESH_SIZE(struct mesh_workload, 80);
 MESH_SIZE(struct mesh_settings, 112);
-MESH_SIZE(struct mesh_exempt_key, 28);
+MESH_SIZE(struct mesh_source_key, 28);
 MESH_SIZE(struct mesh_verdict_key, 40);
 MESH_SIZE(struct mesh_verdict, 200);
 MESH_SIZE(struct mesh_vouch, 40);
 MESH_SIZE(struct mesh_present, 28);
 MESH_SIZE(struct mesh_datagram_key, 32);
 MESH_SIZE(struct mesh_datagram_flow, 176);
+MESH_SIZE(struct mesh_sent, 16);
 MESH_SIZE(struct mesh_question_key, 44);
 MESH_SIZE(struct mesh_question, 28);

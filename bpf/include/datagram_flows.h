@@ -7,8 +7,9 @@
 
 #include "mesh_lookup.h"
 
+/* flags: MESH_SOCKET_SERVES where the peer begins it. */
 static __always_inline struct mesh_datagram_flow *datagram_flow(const struct mesh_datagram_key *key, __u32 workload,
-								const struct mesh_endpoint *local)
+								const struct mesh_endpoint *local, __u8 flags)
 {
 	struct mesh_datagram_flow *flow = bpf_map_lookup_elem(&mesh_datagrams, key);
 	struct mesh_datagram_flow fresh = {};
@@ -17,6 +18,7 @@ static __always_inline struct mesh_datagram_flow *datagram_flow(const struct mes
 		return flow;
 	fresh.socket.version = MESH_ABI_VERSION;
 	fresh.socket.role = MESH_ROLE_DATAGRAM;
+	fresh.socket.flags = flags;
 	fresh.socket.workload = workload;
 	fresh.socket.cookie = key->cookie;
 	fresh.socket.opened_ns = bpf_ktime_get_boot_ns();
@@ -26,4 +28,13 @@ static __always_inline struct mesh_datagram_flow *datagram_flow(const struct mes
 	if (bpf_map_update_elem(&mesh_datagrams, key, &fresh, BPF_NOEXIST))
 		mesh_count(MESH_REASON_DATAGRAM_FLOWS_FULL);
 	return bpf_map_lookup_elem(&mesh_datagrams, key);
+}
+
+/* Whether the peer began it, and was let in: what goes there is an answer. */
+static __always_inline bool is_datagram_answer(__u64 cookie, const struct mesh_endpoint *remote)
+{
+	struct mesh_datagram_key key = { .cookie = cookie, .remote = *remote };
+	struct mesh_datagram_flow *flow = bpf_map_lookup_elem(&mesh_datagrams, &key);
+
+	return flow && flow->socket.flags & MESH_SOCKET_SERVES;
 }

@@ -36,16 +36,33 @@ static __always_inline enum listener_finding read_owner(const struct mesh_owner_
 	return id ? LISTENER_KNOWN : LISTENER_UNCERTAIN;
 }
 
+static __always_inline enum listener_finding find_place(struct mesh_owner_key *key, __u32 *workload)
+{
+	enum listener_finding finding = read_owner(key, workload);
+
+	if (finding != LISTENER_NONE)
+		return finding;
+	__builtin_memset(&key->address, 0, sizeof(key->address));
+	return read_owner(key, workload);
+}
+
 static __always_inline enum listener_finding find_listener(__u64 netns_cookie, const struct mesh_address *address,
 							   __be16 port_be, __u32 *workload)
 {
 	struct mesh_owner_key key = { .netns_cookie = netns_cookie, .address = *address, .port_be = port_be };
-	enum listener_finding finding = read_owner(&key, workload);
 
-	if (finding != LISTENER_NONE)
-		return finding;
-	__builtin_memset(&key.address, 0, sizeof(key.address));
-	return read_owner(&key, workload);
+	return find_place(&key, workload);
+}
+
+/* The same for UDP sockets. */
+static __always_inline enum listener_finding find_bound(__u64 netns_cookie, const struct mesh_address *address,
+							__be16 port_be, __u32 *workload)
+{
+	struct mesh_owner_key key = {
+		.netns_cookie = netns_cookie, .address = *address, .port_be = port_be, .protocol = IPPROTO_UDP
+	};
+
+	return find_place(&key, workload);
 }
 
 static __always_inline __u32 inbound_mode(const struct mesh_workload *workload, __u32 id, __be16 port_be)

@@ -184,6 +184,31 @@ static __always_inline __u32 mesh_socket_workload(struct tcp_sock *tcp)
 	return mesh_workload_of_cgroup(tcp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup);
 }
 
+/* There is no cast to a UDP socket. A pointer that was read from where it lies is a number that CO-RE may read from. */
+static __always_inline struct sock *mesh_whole_socket(struct bpf_sock *sk)
+{
+	struct sock *whole = 0;
+
+	bpf_probe_read_kernel(&whole, sizeof(whole), &sk);
+	return whole;
+}
+
+/* As mesh_owner_of_cgroup. */
+static __always_inline __u32 mesh_udp_owner(struct bpf_sock *sk, __u64 *cgroup_id)
+{
+	return mesh_owner_of_cgroup(BPF_CORE_READ(mesh_whole_socket(sk), sk_cgrp_data.cgroup), cgroup_id);
+}
+
+static __always_inline __u32 mesh_udp_workload(struct bpf_sock *sk)
+{
+	return mesh_workload_of_cgroup(BPF_CORE_READ(mesh_whole_socket(sk), sk_cgrp_data.cgroup));
+}
+
+static __always_inline __u64 mesh_udp_netns(struct bpf_sock *sk)
+{
+	return BPF_CORE_READ(mesh_whole_socket(sk), __sk_common.skc_net.net, net_cookie);
+}
+
 static __always_inline void mesh_send_event(const struct mesh_event *event)
 {
 	if (bpf_ringbuf_output(&mesh_events, (void *)event, sizeof(*event), 0))

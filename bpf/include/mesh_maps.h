@@ -44,7 +44,8 @@ struct mesh_asked {
 	__u8 pad[2];
 	__u32 workload;
 	struct mesh_asked_resolver resolver[MESH_RESOLVERS_MAX];
-	__u64 reserved[2];
+	__u64 netns_cookie;
+	__u64 looked_ns; /* no workload's: when that was found */
 };
 
 enum mesh_asked_kind {
@@ -180,9 +181,25 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 16384);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct mesh_exempt_key);
+	__type(key, struct mesh_source_key);
 	__type(value, __u32);
 } mesh_exempt MESH_MAP;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_source_key);
+	__type(value, __u32);
+} mesh_dgram_in MESH_MAP;
+
+/* LRU: of what is lost the answer may be refused, and is asked for again. Only this node's workloads fill it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct mesh_tuple);
+	__type(value, struct mesh_sent);
+} mesh_sent MESH_MAP;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);

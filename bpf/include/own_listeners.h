@@ -66,6 +66,29 @@ static __always_inline void forget_listener(struct mesh_noted *noted)
 		bpf_map_delete_elem(&mesh_owners, &noted->key);
 }
 
+/*
+ * A UDP socket with a port. Of two workloads that share a port (multicast) the first counts: each socket is judged once more
+ * by itself.
+ */
+static __always_inline void note_bound_place(struct mesh_noted *noted, struct mesh_owner_key *key, __u32 workload,
+					     __u64 cgroup_id)
+{
+	struct mesh_owner owner = { .workload = workload, .listeners = 1, .cgroup_id = cgroup_id };
+
+	if (!noted) {
+		mesh_count(MESH_REASON_STORAGE_FAILED);
+		return;
+	}
+	key->protocol = IPPROTO_UDP;
+	if (mesh_is_unspecified(&key->address))
+		key->address.word[2] = 0;
+	forget_listener(noted);
+	if (own_place(key, &owner) == MESH_REASON_NONE) {
+		noted->key = *key;
+		noted->workload = workload;
+	}
+}
+
 /* The key's address 0.0.0.0 becomes ::, as both are "any". */
 static __always_inline void note_listener(struct mesh_noted *noted, struct mesh_owner_key *key, __u32 workload,
 					  __u64 cgroup_id, const struct mesh_settings *settings)

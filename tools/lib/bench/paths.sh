@@ -41,9 +41,27 @@ http {
     }
 }
 CONF
+    bench_let_plaintext_in
     lab_start bench-web b w2 taskset -c "$PIN_APPLICATION" nginx -p "$LAB_STATE/web-bench" -c "$LAB_STATE/web-bench/nginx.conf"
     lab_start bench-bulk b w2 taskset -c "$PIN_APPLICATION" "$BENCH_BIN/load" serve "$BENCH_BULK_PORT"
     bench_pin_culvert
+}
+
+# Direct TCP and Envoy's far end come in plain text, which the mesh refuses unless it is declared.
+bench_let_plaintext_in() {
+    local node port exempt=''
+    for node in a b; do
+        for port in "$BENCH_WEB_PORT" "$BENCH_BULK_PORT" "$BENCH_IDLE_PORT"; do
+            exempt+="${exempt:+, }{source: $(lab_address4 "$node"), port: $port}"
+        done
+    done
+    cat >"$LAB_STATE/b/resources/bench.yaml" <<YAML
+kind: PeerAuthentication
+metadata: {name: bench, namespace: $LAB_NAMESPACE}
+spec:
+  selector: {matchLabels: {app: b-w2}}
+  exempt: [$exempt]
+YAML
 }
 
 # The load, the proxy beside it, the proxy at the other end and the application have a processor each where there are four;
