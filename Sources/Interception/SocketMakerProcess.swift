@@ -14,19 +14,26 @@ package enum SocketMakerProcess {
     package static let verb = "socket-maker"
 
     static let backlog: Int32 = 4_096
+    /// Sockets are asked for in bursts, and none for long after: then the memory is given back.
+    private static let restMilliseconds: Int32 = 2_000
 
     /// Serves until meshd closes its end. `marksPurpose` is false only in tests without the kernel programs.
     package static func run(control: consuming FileDescriptor, marksPurpose: Bool = true) throws(IOError) {
         try OwnProcess.becomeUndumpable()
         OwnProcess.forgetStartUpCode()
+        var isAtRest = true
         let socket = SeqpacketSocket(control)
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256, alignment: 16)
         defer { buffer.deallocate() }
         while true {
             switch try socket.receive(into: buffer, descriptorsMax: 1) {
             case .closed: return
-            case .nothing: wait(socket, for: POLLIN)
+            case .nothing:
+                if wait(socket, for: POLLIN, milliseconds: isAtRest ? -1 : restMilliseconds) { continue }
+                OwnProcess.giveBackMemory()
+                isAtRest = true
             case .message(let count, let descriptors):
+                isAtRest = false
                 let request = SocketRequest(decoding: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
                 try answer(request, descriptors, on: socket, marksPurpose: marksPurpose)
             }
@@ -117,9 +124,13 @@ package enum SocketMakerProcess {
         do { try home.enter() } catch { exit(70) }
     }
 
-    private static func wait(_ socket: borrowing SeqpacketSocket, for events: Int32) {
+    /// False when the time is over.
+    @discardableResult
+    private static func wait(
+        _ socket: borrowing SeqpacketSocket, for events: Int32, milliseconds: Int32 = -1
+    ) -> Bool {
         var poll = pollfd(fd: socket.descriptor.number, events: Int16(events), revents: 0)
-        _ = Glibc.poll(&poll, 1, -1)
+        return Glibc.poll(&poll, 1, milliseconds) != 0
     }
 }
 

@@ -117,6 +117,9 @@ package enum OwnProcess {
     /// Gives back the memory of code that only starting up ran (decision 0090): call it once everything is set up.
     package static func forgetStartUpCode() { _ = clinux_forget_start_up_code() }
 
+    /// The same at rest, when work is over that is rare: its code, and what the heap has freed.
+    package static func giveBackMemory() { clinux_give_back_memory() }
+
     /// Goes on as another program in the same process: every descriptor of ours is closed, the environment stays. Returns
     /// only when that failed.
     package static func become(_ path: String, arguments: [String]) -> IOError {

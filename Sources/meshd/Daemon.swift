@@ -26,6 +26,8 @@ final class Daemon {
     private(set) var operation: Operation?
     let upgradeTarget: Upgrade
     var isBeingUpgraded = false
+    /// After resources were read; 0: at rest.
+    private var secondsUntilRest = 0
     private var timers: [Reactor.TimerID] = []
     private var clock = ClockWatch(wallMilliseconds: WallClock.milliseconds(), bootNanoseconds: BootClock.nanoseconds())
     private let signals: SignalDescriptor
@@ -116,7 +118,10 @@ final class Daemon {
             reactor.schedule(
                 afterMilliseconds: DaemonLog.intervalMilliseconds, every: DaemonLog.intervalMilliseconds
             ) { [log] in log.tellSuppressed() },
-            reactor.schedule(afterMilliseconds: 1_000, every: 1_000) { [weak self] in self?.lookAtClock() },
+            reactor.schedule(afterMilliseconds: 1_000, every: 1_000) { [weak self] in
+                self?.lookAtClock()
+                self?.rest()
+            },
         ]
         let operation = try Operation(self)
         self.operation = operation
@@ -154,6 +159,14 @@ final class Daemon {
             log.error("workloads not taken over: \(error)")
         }
         resources.set(status.resources)
+        secondsUntilRest = 2
+    }
+
+    /// Reading resources takes several times what is kept of them.
+    private func rest() {
+        guard secondsUntilRest > 0 else { return }
+        secondsUntilRest -= 1
+        if secondsUntilRest == 0 { OwnProcess.giveBackMemory() }
     }
 
     private func putInForce(_ snapshot: Snapshot) throws(IOError) {

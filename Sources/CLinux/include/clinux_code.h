@@ -9,3 +9,6 @@
  * were written since they were mapped (relocations) are not touched. Returns the bytes looked at.
  */
 size_t clinux_forget_start_up_code(void);
+
+/* The same at a moment of rest later on, and what the heap has freed: the work that needed it is done. */
+void clinux_give_back_memory(void);
