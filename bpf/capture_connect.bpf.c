@@ -143,6 +143,14 @@ static __always_inline bool may_fail_open(const struct mesh_workload *workload, 
 	       (fault == MESH_REASON_NO_LISTENER || fault == MESH_REASON_PROXY_STALE);
 }
 
+static __always_inline void note_failed_open(struct bpf_sock *sk)
+{
+	struct mesh_socket *kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);
+
+	if (kept)
+		kept->flags |= MESH_SOCKET_FAILED_OPEN;
+}
+
 /*
  * Keeps with the socket whom it may reach without the proxy. Only where the proxy would be reached too: without it nothing
  * goes out, whichever way it would take.
@@ -197,7 +205,8 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct mesh
 		if (!may_fail_open(workload, fault, found))
 			return refuse(ctx, attempt, id, fault, ECONNREFUSED);
 		mesh_count(MESH_REASON_FAIL_OPEN);
-		keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH);
+		if (keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH))
+			note_failed_open(sk);
 		return CONNECT_PASS;
 	}
 	if (found && goes_direct(ctx, sk, settings, attempt, id, workload)) {
@@ -230,6 +239,32 @@ static __always_inline bool is_own_address(const struct mesh_workload *workload,
 	       mesh_is_same(&destination->address, &workload->address6);
 }
 
+/*
+ * What let it out is kept with the socket, for meshd to judge it again. The generation is read before the lists: meshd writes
+ * it after them, so what carries it was judged by nothing older.
+ */
+static __always_inline int judge_egress(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
+					const struct connect_attempt *attempt, __u32 id,
+					const struct mesh_workload *workload)
+{
+	__u32 generation = *(volatile const __u32 *)&settings->policy_generation, name = 0;
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_socket *kept;
+
+	if (!sk || !egress_allows_by(workload, id, &attempt->destination, &name))
+		return refuse(ctx, attempt, id, MESH_REASON_EGRESS_DENIED, ECONNREFUSED);
+	if (!keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH)) {
+		mesh_count(MESH_REASON_STORAGE_FAILED); /* goes out as it would, only unseen */
+		return CONNECT_PASS;
+	}
+	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);
+	if (kept) {
+		kept->policy_generation = generation;
+		kept->egress_name = name;
+	}
+	return CONNECT_PASS;
+}
+
 static __always_inline int judge_workload(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
 					  struct connect_attempt *attempt, __u32 id)
 {
@@ -242,13 +277,8 @@ static __always_inline int judge_workload(struct bpf_sock_addr *ctx, const struc
 	found = find_destination(workload->network, &attempt->destination);
 	if (is_own_address(workload, id, &attempt->destination, found))
 		return pass_to_itself(ctx, attempt, id, workload);
-	if (!found) {
-		if (!egress_allows(workload, id, &attempt->destination))
-			return refuse(ctx, attempt, id, MESH_REASON_EGRESS_DENIED, ECONNREFUSED);
-		if (!keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH))
-			mesh_count(MESH_REASON_STORAGE_FAILED); /* goes out as it would, only unseen */
-		return CONNECT_PASS;
-	}
+	if (!found)
+		return judge_egress(ctx, settings, attempt, id, workload);
 	if (found->refuse_errno)
 		return refuse(ctx, attempt, id, found->refuse_reason, found->refuse_errno);
 	return redirect(ctx, settings, attempt, id, workload, found);

@@ -17,8 +17,8 @@ final class FlowFeed {
     private let log: DaemonLog
     private let kernel: NodeKernel
     private let askProxies: () -> Void
-    /// What policies say of a direct connection's accepted socket.
-    var ruling: (mesh_event) -> DirectRuling? = { _ in nil }
+    /// What policies say of a direct connection's accepted socket, and of egress that was refused.
+    var ruling: (mesh_event) -> ConnectionRuling? = { _ in nil }
     var sawLive: (mesh_event) -> Void = { _ in }
     private var timers: [Reactor.TimerID] = []
     private var hasSwept = false
@@ -63,8 +63,8 @@ final class FlowFeed {
         table.record(flow)
     }
 
-    func end(_ cookie: UInt64, _ ruling: DirectRuling) {
-        table.recordDirectDenial(cookie: cookie, reason: ruling.reason, decidedBy: ruling.decidedBy)
+    func end(_ cookie: UInt64, _ ruling: ConnectionRuling) {
+        table.recordDenial(cookie: cookie, reason: ruling.reason, decidedBy: ruling.decidedBy)
     }
 
     /// `proxy` is the process that says so.
@@ -148,13 +148,13 @@ final class FlowFeed {
         defer { swept = (now, BootClock.nanoseconds() - now) }
         table.beginSweep(now: now)
         do {
-            var direct: [mesh_event] = []
+            var withoutProxy: [mesh_event] = []
             try kernel.readLiveFlows { event in
                 guard let flow = flowEvent(event, isLive: true) else { return }
                 table.record(flow, addsUnknown: !hasSwept)
-                if flow.role == .directServed { direct.append(event) }
+                if flow.role == .directServed || flow.role == .passthrough { withoutProxy.append(event) }
             }
-            for event in direct { sawLive(event) }
+            for event in withoutProxy { sawLive(event) }
             try kernel.readDatagramFlows(now: now) { event in
                 if let flow = KernelFlowEvent(event, isLive: true) { table.record(flow, addsUnknown: true) }
             }
@@ -167,9 +167,9 @@ final class FlowFeed {
 
     private func flowEvent(_ event: mesh_event, isLive: Bool) -> KernelFlowEvent? {
         guard var flow = KernelFlowEvent(event, isLive: isLive) else { return nil }
-        // Once for each: as it opens, or, if it is older than this meshd, in the first reading.
-        guard flow.role == .directServed, flow.kind == .opened || !hasSwept else { return flow }
-        if let ruling = ruling(event) {
+        // Once for each: as it opens or is refused, or, if it is older than this meshd, in the first reading.
+        let isFirst = flow.kind == .refused || flow.role == .directServed && (flow.kind == .opened || !hasSwept)
+        if isFirst, let ruling = ruling(event) {
             (flow.decidedBy, flow.dryRunDenial) = (ruling.decidedBy, ruling.dryRunDenial)
         }
         return flow

@@ -154,6 +154,7 @@ final class KernelWorld {
             var value = mesh_egress()
             value.origin = UInt8(origin.rawValue)
             value.expires_ns = expiry
+            value.name = origin == resolved ? 77 : 0
             try programs.egress.put(key, value)
         }
     }
@@ -197,10 +198,13 @@ final class KernelWorld {
         }
     }
 
+    static let policyGeneration: UInt32 = 5
+
     private func enable(_ programs: KernelPrograms) throws {
         var settings = mesh_settings()
         settings.version = UInt8(MESH_ABI_VERSION)
         settings.enabled = 1
+        settings.policy_generation = Self.policyGeneration
         settings.handover_per_workload_max = 64
         settings.sockets_cgroup_id = try cgroupID("sockets")
         settings.beat_stale_ns = 2_500_000_000

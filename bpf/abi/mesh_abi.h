@@ -14,7 +14,7 @@
 #include "mesh_reason.h"
 
 #ifndef MESH_LAYOUT /* tools/build --next-layout makes a binary with higher numbers, for tests */
-#define MESH_ABI_VERSION 3
+#define MESH_ABI_VERSION 4
 #define MESH_LAYOUT 1 /* of the pinned maps; in the pin path */
 #endif
 
@@ -334,7 +334,7 @@ struct mesh_socket {
 	char command[MESH_COMMAND_MAX];
 	__u64 peer_netns_cookie; /* direct, the side that connected: where the other one is */
 	__u32 peer_workload; /* direct: the other side's */
-	__u32 reserved;
+	__u32 egress_name; /* passthrough: the name of a policy that let it out, as in mesh_egress; 0: none did */
 };
 
 #define MESH_SOCKET_COUNTED 0x01 /* counts in its workload's handovers */
@@ -342,6 +342,7 @@ struct mesh_socket {
 #define MESH_SOCKET_REPORTED 0x04 /* the fence has sent an event of it */
 #define MESH_SOCKET_SERVES 0x08 /* direct: the side that accepted; its peer_cookie is the other's */
 #define MESH_SOCKET_MISMATCH 0x10 /* direct: accepted by another workload than the one judged, to be ended */
+#define MESH_SOCKET_FAILED_OPEN 0x20 /* passthrough: to the mesh while that was away; no egress policy was asked */
 
 /* mesh_datagrams: HASH. Made by the programs, read and removed by meshd */
 struct mesh_datagram_key {
