@@ -182,6 +182,33 @@ extension EndToEnd {
             #expect(try Shell.waits(8) { try dig("+short @\(Self.resolver) web AAAA") == Self.web6 + "\n" })
         }
 
+        @Test func metricsCountWhatIsAnsweredAndWhatIsForwarded() throws {
+            func counts() throws -> (answered: Double, forwarded: Double) {
+                (
+                    try Lab.metric("a", "meshd_proxy_names_answered_total"),
+                    try Lab.metric("a", "meshd_proxy_names_forwarded_total")
+                )
+            }
+            let before = try counts()
+            let asked = [("web", 3.0), ("nosuch.shop.svc.mesh.internal", 2), (Self.outside, 4)]
+            for transport in ["+notcp", "+tcp"] {
+                for (name, count) in asked {
+                    for _ in 0..<Int(count) { _ = try dig("+short \(transport) @\(Self.resolver) \(name) AAAA") }
+                }
+            }
+            // The proxy is asked for its figures once a second. Others' questions would be counted with them.
+            var now = before
+            _ = try Shell.waits(10) {
+                now = try counts()
+                return now.answered >= before.answered + 10 && now.forwarded >= before.forwarded + 8
+            }
+            #expect(now.answered == before.answered + 10, "\(before) \(now)")
+            #expect(now.forwarded == before.forwarded + 8, "\(before) \(now)")
+            let timeouts = try Lab.refusals("a", "names_resolver_timeout")
+            #expect(try dig("@\(Self.resolver) nothing.silent.example").contains("status: SERVFAIL"))
+            #expect(try Shell.waits(10) { try Lab.refusals("a", "names_resolver_timeout") == timeouts + 1 })
+        }
+
         // MARK: names that egress depends on
 
         /// `named` may call what `*.outside.example` stands for, at one port; a server at another one is there too.
