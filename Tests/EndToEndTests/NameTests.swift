@@ -209,6 +209,42 @@ extension EndToEnd {
             #expect(try Shell.waits(10) { try Lab.refusals("a", "names_resolver_timeout") == timeouts + 1 })
         }
 
+        // MARK: resolvers that workloads run themselves
+
+        /// As a workload, at 53 of its own loopback; it knows what the lab's resolver does.
+        private func startResolver(_ name: String, as workload: String) throws {
+            try Lab.start(
+                name, "a", workload,
+                "dnsmasq --keep-in-foreground --conf-file=\(Lab.state)/resolver.conf --listen-address=127.0.0.1,::1")
+        }
+
+        private func answersByTCP(_ address: String, _ workload: String) throws -> Bool {
+            try dig("+short +tcp @\(address) \(Self.outside) AAAA", from: workload) == Self.outside6 + "\n"
+        }
+
+        @Test func aResolverInItsWorkloadsOwnNetworkNamespaceAnswersByTCP() throws {
+            try startResolver("own-resolver", as: "w3")
+            defer { try? Lab.stop("own-resolver") }
+            for address in ["127.0.0.1", "::1"] {
+                #expect(try Shell.waits(10) { try answersByTCP(address, "w3") }, "\(address)")
+                #expect(try dig("+short +tcp @\(address) web AAAA", from: "w3") == Self.web6 + "\n")
+            }
+        }
+
+        /// w1 and w2 share the node's loopback.
+        @Test func aResolverOnASharedLoopbackAnswersItsOwnWorkloadByTCPAndNoNeighbour() throws {
+            try startResolver("shared-resolver", as: "w1")
+            defer { try? Lab.stop("shared-resolver") }
+            for address in ["127.0.0.1", "::1"] {
+                #expect(try Shell.waits(10) { try answersByTCP(address, "w1") }, "\(address)")
+                let before = try Lab.refusals("a", "plaintext_refused")
+                for _ in 0..<2 { #expect(try !answersByTCP(address, "w2"), "\(address)") }
+                #expect(try Lab.refusals("a", "plaintext_refused") == before + 2, "by the policy of who listens there")
+                #expect(try dig("+short +tcp @\(address) web AAAA", from: "w2") == Self.web6 + "\n")
+                #expect(try answersByTCP(address, "w1"), "as before")
+            }
+        }
+
         // MARK: names that egress depends on
 
         /// `named` may call what `*.outside.example` stands for, at one port; a server at another one is there too.

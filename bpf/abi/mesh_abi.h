@@ -407,6 +407,7 @@ struct mesh_older {
 #define MESH_SO_PRESENT 2 /* set, struct mesh_present, on a dial socket */
 #define MESH_SO_BEAT 3 /* set, struct mesh_beat, on a listener */
 #define MESH_SO_PURPOSE 4 /* set, struct mesh_purpose, once, by the socket maker */
+#define MESH_SO_ASKER 6 /* set, struct mesh_asker, on a dial socket for names, before it connects */
 #define MESH_SO_QUESTION 5 /* on a names listener: set, struct mesh_question_key, then get, struct mesh_question */
 
 struct mesh_present {
@@ -445,6 +446,12 @@ struct mesh_question {
 	__u8 pad[3];
 	__u32 workload;
 	struct mesh_endpoint resolver;
+};
+
+/* Whose questions a connection to a resolver carries: a resolver of the workload's own hears them, as from itself. */
+struct mesh_asker {
+	__u32 workload;
+	__u32 pad;
 };
 
 struct mesh_purpose {
