@@ -74,6 +74,15 @@ static __always_inline __u32 dialled_workload(const struct mesh_own *own, const 
 	return workload && inbound_mode(workload, id, attempt->destination.port_be) == MESH_INBOUND_PERMISSIVE ? id : 0;
 }
 
+/* The asker that the proxy named, if it lives where the socket was made for; 0: what it reaches takes it for a stranger. */
+static __always_inline __u32 asker_there(const struct mesh_own *own, const struct connect_attempt *attempt)
+{
+	__u32 id = own->destination;
+	struct mesh_workload *workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+
+	return workload && workload->netns_cookie == attempt->netns_cookie ? id : 0;
+}
+
 /* A socket of the mesh itself goes only where it was made for. */
 static __always_inline bool dial_is_in_scope(const struct mesh_settings *settings, struct mesh_own *own,
 					     const struct connect_attempt *attempt)
@@ -83,8 +92,10 @@ static __always_inline bool dial_is_in_scope(const struct mesh_settings *setting
 	if (own->kind == MESH_PURPOSE_TUNNEL)
 		return port_be == settings->tunnel_port_be &&
 		       bpf_map_lookup_elem(&mesh_nodes, &attempt->destination.address);
-	if (own->kind == MESH_PURPOSE_NAMES)
+	if (own->kind == MESH_PURPOSE_NAMES) {
+		own->destination = asker_there(own, attempt); /* for its vouch */
 		return is_asked_resolver(attempt);
+	}
 	if (own->kind != MESH_PURPOSE_APPLICATION || mesh_is_mesh_port(settings, port_be))
 		return false;
 	own->destination = dialled_workload(own, attempt); /* for its vouch */
@@ -143,6 +154,14 @@ static __always_inline bool may_fail_open(const struct mesh_workload *workload, 
 	       (fault == MESH_REASON_NO_LISTENER || fault == MESH_REASON_PROXY_STALE);
 }
 
+static __always_inline void note_failed_open(struct bpf_sock *sk)
+{
+	struct mesh_socket *kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);
+
+	if (kept)
+		kept->flags |= MESH_SOCKET_FAILED_OPEN;
+}
+
 /*
  * Keeps with the socket whom it may reach without the proxy. Only where the proxy would be reached too: without it nothing
  * goes out, whichever way it would take.
@@ -197,7 +216,8 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct mesh
 		if (!may_fail_open(workload, fault, found))
 			return refuse(ctx, attempt, id, fault, ECONNREFUSED);
 		mesh_count(MESH_REASON_FAIL_OPEN);
-		keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH);
+		if (keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH))
+			note_failed_open(sk);
 		return CONNECT_PASS;
 	}
 	if (found && goes_direct(ctx, sk, settings, attempt, id, workload)) {
@@ -230,6 +250,32 @@ static __always_inline bool is_own_address(const struct mesh_workload *workload,
 	       mesh_is_same(&destination->address, &workload->address6);
 }
 
+/*
+ * What let it out is kept with the socket, for meshd to judge it again. The generation is read before the lists: meshd writes
+ * it after them, so what carries it was judged by nothing older.
+ */
+static __always_inline int judge_egress(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
+					const struct connect_attempt *attempt, __u32 id,
+					const struct mesh_workload *workload)
+{
+	__u32 generation = *(volatile const __u32 *)&settings->policy_generation, name = 0;
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_socket *kept;
+
+	if (!sk || !egress_allows_by(workload, id, &attempt->destination, &name))
+		return refuse(ctx, attempt, id, MESH_REASON_EGRESS_DENIED, ECONNREFUSED);
+	if (!keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH)) {
+		mesh_count(MESH_REASON_STORAGE_FAILED); /* goes out as it would, only unseen */
+		return CONNECT_PASS;
+	}
+	kept = bpf_sk_storage_get(&mesh_sockets, sk, 0, 0);
+	if (kept) {
+		kept->policy_generation = generation;
+		kept->egress_name = name;
+	}
+	return CONNECT_PASS;
+}
+
 static __always_inline int judge_workload(struct bpf_sock_addr *ctx, const struct mesh_settings *settings,
 					  struct connect_attempt *attempt, __u32 id)
 {
@@ -242,13 +288,8 @@ static __always_inline int judge_workload(struct bpf_sock_addr *ctx, const struc
 	found = find_destination(workload->network, &attempt->destination);
 	if (is_own_address(workload, id, &attempt->destination, found))
 		return pass_to_itself(ctx, attempt, id, workload);
-	if (!found) {
-		if (!egress_allows(workload, id, &attempt->destination))
-			return refuse(ctx, attempt, id, MESH_REASON_EGRESS_DENIED, ECONNREFUSED);
-		if (!keep_with_socket(ctx, sk, attempt, id, workload, MESH_ROLE_PASSTHROUGH))
-			mesh_count(MESH_REASON_STORAGE_FAILED); /* goes out as it would, only unseen */
-		return CONNECT_PASS;
-	}
+	if (!found)
+		return judge_egress(ctx, settings, attempt, id, workload);
 	if (found->refuse_errno)
 		return refuse(ctx, attempt, id, found->refuse_reason, found->refuse_errno);
 	return redirect(ctx, settings, attempt, id, workload, found);

@@ -59,6 +59,18 @@ static __always_inline int set_present(struct bpf_sockopt *ctx, struct mesh_own 
 	return handled(ctx);
 }
 
+static __always_inline int set_asker(struct bpf_sockopt *ctx, struct mesh_own *own)
+{
+	struct mesh_asker *asker = ctx->optval;
+
+	if ((void *)(asker + 1) > ctx->optval_end)
+		return refused(EINVAL);
+	if (own->kind != MESH_PURPOSE_NAMES)
+		return refused(EPERM);
+	own->destination = asker->workload;
+	return handled(ctx);
+}
+
 /* For capture_inbound, which can't read what is kept with a socket. */
 static __always_inline void note_beat(struct bpf_sockopt *ctx, const struct mesh_own *own)
 {
@@ -124,6 +136,8 @@ int mesh_setopt(struct bpf_sockopt *ctx)
 		return set_present(ctx, own);
 	if (ctx->optname == MESH_SO_BEAT)
 		return set_beat(ctx, own);
+	if (ctx->optname == MESH_SO_ASKER)
+		return set_asker(ctx, own);
 	if (ctx->optname == MESH_SO_QUESTION)
 		return set_question(ctx, sk, own);
 	return refused(EINVAL);

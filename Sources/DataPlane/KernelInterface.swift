@@ -9,6 +9,9 @@ package struct KernelInterface: Sendable {
     package var accepted: @Sendable (_ descriptor: Int32) -> mesh_socket?
     /// Which client a dial socket presents to the application. 0, or errno: then the stream is refused.
     package var present: @Sendable (_ descriptor: Int32, _ presentation: mesh_present) -> Int32
+    /// Whose questions a dial socket for names carries, so that a resolver of the asker's own takes them. 0 or errno: then it
+    /// is to the resolver as a stranger's.
+    package var asks: @Sendable (_ descriptor: Int32, _ workload: UInt32) -> Int32
     /// How a listener is doing. 0 or errno.
     package var beat: @Sendable (_ descriptor: Int32, _ state: mesh_listener_state) -> Int32
     /// Who sent the datagram that came from `client` to this names listener, and whom it meant; nil for one that no
@@ -20,12 +23,14 @@ package struct KernelInterface: Sendable {
         accepted: @escaping @Sendable (Int32) -> mesh_socket?,
         present: @escaping @Sendable (Int32, mesh_present) -> Int32,
         beat: @escaping @Sendable (Int32, mesh_listener_state) -> Int32,
+        asks: @escaping @Sendable (Int32, UInt32) -> Int32 = { _, _ in 0 },
         question: @escaping @Sendable (Int32, mesh_endpoint, mesh_endpoint) -> mesh_question? = { _, _, _ in nil }
     ) {
         self.question = question
         self.accepted = accepted
         self.present = present
         self.beat = beat
+        self.asks = asks
     }
 
     /// The real one.
@@ -46,6 +51,11 @@ package struct KernelInterface: Sendable {
         beat: { descriptor, state in
             withUnsafeBytes(of: mesh_beat(state: state.rawValue, pad: 0)) {
                 clinux_tcp_set_bytes(descriptor, MESH_SOL, MESH_SO_BEAT, $0.baseAddress, $0.count)
+            }
+        },
+        asks: { descriptor, workload in
+            withUnsafeBytes(of: mesh_asker(workload: workload, pad: 0)) {
+                clinux_tcp_set_bytes(descriptor, MESH_SOL, MESH_SO_ASKER, $0.baseAddress, $0.count)
             }
         },
         question: { descriptor, client, listener in

@@ -171,6 +171,8 @@ extension ConversationPointer {
         Socket.setNonBlocking(descriptor)
         Socket.prepareApplication(descriptor)
         pointee.resolver.descriptor = descriptor
+        // Programs of an earlier version don't know it: the resolver is then reached as before.
+        _ = loop.pointee.shared.kernel.asks(descriptor, pointee.workload.rawValue)
         let code = Socket.connect(
             descriptor, to: pointee.record.originalDestination, isIPv6: pointee.pool.isIPv6)
         guard code == 0 || code == EINPROGRESS else {

@@ -20,6 +20,31 @@ package enum ConnectionEnd {
     }
 }
 
+extension ConnectionEnd {
+    /// The same where it is not known whether the socket is bound to a device, by which the kernel then looks for it.
+    package static func destroyAnywhere(
+        local: SocketAddress, remote: SocketAddress, cookie: UInt64
+    ) throws(IOError) -> Bool {
+        if try destroy(local: local, remote: remote, cookie: cookie) { return true }
+        for device in devices() {
+            if try destroy(local: local, remote: remote, device: device, cookie: cookie) { return true }
+        }
+        return false
+    }
+
+    private static func devices() -> [UInt32] {
+        guard let list = if_nameindex() else { return [] }
+        defer { if_freenameindex(list) }
+        var numbers: [UInt32] = []
+        var next = list
+        while next.pointee.if_index != 0 {
+            numbers.append(next.pointee.if_index)
+            next += 1
+        }
+        return numbers
+    }
+}
+
 extension clinux_endpoint {
     fileprivate init(_ address: SocketAddress) {
         self.init(high: address.address.high, low: address.address.low, port: address.port)

@@ -4,8 +4,8 @@ import LinuxIO
 package import MeshModel
 import MeshPolicy
 
-/// What ended a direct connection, or allows it.
-package struct DirectRuling {
+/// What ended a connection that no proxy carries, or allows it.
+package struct ConnectionRuling {
     package var reason: Reason
     package var decidedBy: RuleName
     package var dryRunDenial = RuleName.none
@@ -21,6 +21,8 @@ extension Interceptor {
         case mesh_event_kind.MESH_EVENT_OPEN.rawValue where role == mesh_socket_role.MESH_ROLE_CAPTURED.rawValue:
             let path = DirectPlan.Path(event.socket)
             attempt { () throws(IOError) in try direct.learn(path) }
+        case mesh_event_kind.MESH_EVENT_OPEN.rawValue where event.socket.isEgress:
+            if isOlder(event) { judgeEgressAgain(event) }
         case mesh_event_kind.MESH_EVENT_OPEN.rawValue: judgeAgain(event)
         case mesh_event_kind.MESH_EVENT_REFUSED.rawValue where role == mesh_socket_role.MESH_ROLE_DIRECT.rawValue:
             let path = DirectPlan.Path(event.socket)
@@ -32,12 +34,18 @@ extension Interceptor {
     /// A live connection, as the daemon reads them every second: one that was judged by other policies may have been
     /// missed when they changed.
     package func sawLive(_ event: mesh_event) {
-        let isOlder = event.socket.policy_generation != snapshot?.policyGeneration ?? 0
-        if isOlder || event.socket.isMismatch { judgeAgain(event) }
+        guard !event.isOver else { return }
+        if event.socket.isEgress {
+            if isOlder(event) { judgeEgressAgain(event) }
+        } else if isOlder(event) || event.socket.isMismatch {
+            judgeAgain(event)
+        }
     }
 
-    /// By the policies in force; nil: it is no direct connection's accepted socket, or its workloads are unknown.
-    package func ruling(on event: mesh_event) -> DirectRuling? {
+    /// By the policies in force; nil: it is neither a direct connection's accepted socket nor egress that was refused, or its
+    /// workloads are unknown.
+    package func ruling(on event: mesh_event) -> ConnectionRuling? {
+        if event.isRefusedEgress { return egressDenial(of: event.socket) }
         guard event.socket.servesDirectly, let snapshot,
             let client = snapshot.workload(WorkloadID(rawValue: event.socket.peer_workload))
         else { return nil }
@@ -47,24 +55,32 @@ extension Interceptor {
         let permit = directDecision(
             client, source, target, snapshot, tunnelPort: configuration.ports.tunnel)
         guard let permit else { return nil }
-        return DirectRuling(
+        return ConnectionRuling(
             reason: .MESH_REASON_NONE, decidedBy: RuleName(permit.rule, snapshot),
             dryRunDenial: permit.dryRunDenial.map { RuleName($0, snapshot) } ?? .none)
     }
 
-    /// After a change of policies: all that live.
-    func judgeDirectConnectionsAgain() {
+    /// After a change of policies: all that live and that no proxy carries.
+    func judgeLiveConnectionsAgain() {
         var live: [mesh_event] = []
-        callbacks.readLive { if $0.socket.servesDirectly { live.append($0) } }
-        for event in live { judgeAgain(event) }
+        callbacks.readLive { event in
+            if !event.isOver, event.socket.servesDirectly || event.socket.isEgress { live.append(event) }
+        }
+        for event in live {
+            if event.socket.isEgress { judgeEgressAgain(event) } else { judgeAgain(event) }
+        }
     }
 
     // MARK: private
 
+    private func isOlder(_ event: mesh_event) -> Bool {
+        event.socket.policy_generation != snapshot?.policyGeneration ?? 0
+    }
+
     private func judgeAgain(_ event: mesh_event) {
         guard event.socket.servesDirectly, let snapshot else { return }
         if event.socket.isMismatch {
-            return end(event, DirectRuling(reason: .MESH_REASON_LISTENER_MISMATCH, decidedBy: .none))
+            return end(event, ConnectionRuling(reason: .MESH_REASON_LISTENER_MISMATCH, decidedBy: .none))
         }
         var live = LiveConnection()
         live.source = SocketAddress(event.socket.source).address
@@ -73,13 +89,13 @@ extension Interceptor {
         let client = snapshot.workload(WorkloadID(rawValue: event.socket.peer_workload))
         live.principal = client?.principal ?? PrincipalID(rawValue: event.socket.peer_principal)
         guard let denial = denial(of: live, snapshot) else { return }
-        end(event, DirectRuling(reason: denial.reason, decidedBy: RuleName(denial.rule, snapshot)))
+        end(event, ConnectionRuling(reason: denial.reason, decidedBy: RuleName(denial.rule, snapshot)))
     }
 
     /// Both ends, in their network namespaces; the first also resets the second.
-    private func end(_ event: mesh_event, _ ruling: DirectRuling) {
+    private func end(_ event: mesh_event, _ ruling: ConnectionRuling) {
         let socket = event.socket
-        callbacks.directEnded(socket.peer_cookie, ruling)
+        callbacks.connectionEnded(socket.peer_cookie, ruling)
         let (client, server) = (SocketAddress(socket.source), SocketAddress(socket.destination))
         let home = snapshot?.workload(WorkloadID(rawValue: socket.peer_workload))?.networkNamespace
         for (namespace, local, remote, cookie) in [
@@ -106,6 +122,11 @@ extension DirectPlan.Path {
             workload: WorkloadID(rawValue: socket.workload), namespaceCookie: socket.netns_cookie,
             destination: SocketAddress(socket.destination))
     }
+}
+
+extension mesh_event {
+    /// The connection has ended, and the application still holds its socket.
+    fileprivate var isOver: Bool { UInt32(tcp_state) == UInt32(TCP_CLOSE) }
 }
 
 extension mesh_socket {

@@ -1,5 +1,6 @@
 import CMeshABI
 import MeshModel
+import MeshPolicy
 
 /// What this node's workloads may reach outside the mesh, as the kernel side wants it: pure, from the snapshot. What the
 /// names in policies stand for is not here: `LearnedEgress` has it from the answers that workloads get.
@@ -74,6 +75,23 @@ struct EgressPlan {
             let view = views[WorkloadID(rawValue: key.workload)]
         else { return false }
         return !view.covers(IPAddress(key.address), port)
+    }
+
+    /// Whether what was let out by `name` (0: as an address) may go on: its lease is no part of the policy.
+    func allows(_ workload: WorkloadID, _ destination: SocketAddress, byName name: UInt32) -> Bool {
+        guard let view = views[workload], view.mode != .allow else { return true }
+        guard view.mode == .listed else { return false }
+        if view.covers(destination.address, destination.port) { return true }
+        return name != 0
+            && [0, destination.port].contains { port in
+                names.contains(ListedName(workload: workload.rawValue, port: port, name: name))
+            }
+    }
+
+    /// What denies a workload what it may not call; nil where nothing is denied.
+    func denial(of workload: WorkloadID) -> RuleName? {
+        guard let view = views[workload] else { return nil }
+        return EgressRule.denial(by: view.mode).map { RuleName(policy: view.policy.description, rule: $0.description) }
     }
 
     // MARK: private

@@ -79,8 +79,8 @@ package final class Interceptor {
         package var olderConnection: (mesh_event) -> Void
         /// Gives one event of kind open for each live connection of the node.
         package var readLive: ((mesh_event) -> Void) -> Void
-        /// A direct connection, by the cookie of the socket that connected, is about to be ended.
-        package var directEnded: (UInt64, DirectRuling) -> Void
+        /// A connection that no proxy carries, by the cookie of the socket that connected, is about to be ended.
+        package var connectionEnded: (UInt64, ConnectionRuling) -> Void
 
         package init(
             instancesChanged: @escaping ([LocalInstance]) -> Void,
@@ -89,7 +89,7 @@ package final class Interceptor {
             proxyMessage: @escaping (ProxyMessage, ProxyProcess) -> Void, report: @escaping InterceptionReporter,
             olderConnection: @escaping (mesh_event) -> Void = { _ in },
             readLive: @escaping ((mesh_event) -> Void) -> Void = { _ in },
-            directEnded: @escaping (UInt64, DirectRuling) -> Void = { _, _ in }
+            connectionEnded: @escaping (UInt64, ConnectionRuling) -> Void = { _, _ in }
         ) {
             self.instancesChanged = instancesChanged
             self.proxyConnected = proxyConnected
@@ -98,7 +98,7 @@ package final class Interceptor {
             self.report = report
             self.olderConnection = olderConnection
             self.readLive = readLive
-            self.directEnded = directEnded
+            self.connectionEnded = connectionEnded
         }
     }
 

@@ -34,7 +34,7 @@ extension Interceptor {
         try direct.apply(snapshot)
         try refreshKernel()
         try setVerdictGeneration(snapshot.policyGeneration)
-        if hasNewPolicies { judgeDirectConnectionsAgain() }
+        if hasNewPolicies { judgeLiveConnectionsAgain() }
         reportProblems()
     }
 

@@ -51,6 +51,7 @@ package final class KernelState {
     private var fenced: Set<WorkloadID> = []
     /// The policies of many are asked for it: once for each snapshot.
     private var plaintext: (version: UInt64, plan: PlaintextPlan)?
+    private var egressPlan: EgressPlan?
 
     /// `fencesAll`: what workloads send without a verdict is dropped even where their egress is allowed.
     package init(_ tables: KernelTables, failureOpen: Bool, fencesAll: Bool = false) {
@@ -137,6 +138,7 @@ package final class KernelState {
         cookies: [NetworkNamespaceID: UInt64] = [:], unreachable: [NodeID: Int32]
     ) throws(IOError) {
         let egressPlan = EgressPlan(snapshot, fencesAll: fencesAll)
+        self.egressPlan = egressPlan
         let wantedWorkloads = workloadContent(snapshot, egressPlan, cookies)
         let plaintext = plaintextPlan(snapshot)
         let wantedDestinations = DestinationPlan(snapshot, unreachable: unreachable).content
@@ -185,6 +187,19 @@ package final class KernelState {
         else { return false }
         return try learned.take(resolution, view, now: now)
     }
+
+    /// Whether a workload's connection to outside the mesh may go on: it could be made now, or a name let it out that is
+    /// still listed, though nobody has asked for it lately. `now` in nanoseconds since boot.
+    package func allowsEgress(
+        _ workload: WorkloadID, _ destination: SocketAddress, byName name: UInt32, now: UInt64
+    ) -> Bool {
+        guard let egressPlan else { return true }
+        return egressPlan.allows(workload, destination, byName: name)
+            || egressPlan.mode(of: workload) == .MESH_EGRESS_LISTED && learned.allows(workload, destination, now: now)
+    }
+
+    /// What denies a workload the destinations that it may not call; nil where it may call all.
+    package func egressDenial(of workload: WorkloadID) -> RuleName? { egressPlan?.denial(of: workload) }
 
     package func expireLearned(now: UInt64) throws(IOError) { try learned.expire(now: now) }
 

@@ -51,6 +51,14 @@ struct LearnedEgress {
         return isListed
     }
 
+    /// Whether a workload that connects there now is let out by a name's leave.
+    func allows(_ workload: WorkloadID, _ destination: SocketAddress, now: UInt64) -> Bool {
+        [0, destination.port].contains { port in
+            let key = EgressPlan.key(workload, AddressBlock(destination.address), port)
+            return entries[Raw(key)].map { $0.expires > now } ?? false
+        }
+    }
+
     /// Forgets what the policies in force do not list any more, or list by address.
     mutating func keep(_ plan: EgressPlan) throws(IOError) {
         try read()

@@ -79,6 +79,18 @@ package final class NamespaceTable {
         throw IOError("network namespace", code: 2, object: "\(id.rawValue)")
     }
 
+    /// The namespace with this cookie, known or not, where process `pid` or another one of `cgroup` may be; ENOENT when it
+    /// is not found.
+    package func open(cookie: UInt64, pid: Int32, cgroup: String?) throws(IOError) -> NetworkNamespace {
+        if let known = id(ofCookie: cookie) { return try open(known) }
+        for process in [pid] + (cgroup.map { processes(below: $0) } ?? []) {
+            guard let namespace = try? NetworkNamespace(pid: process), (try? namespace.cookie()) == cookie
+            else { continue }
+            return namespace
+        }
+        throw IOError("network namespace", code: 2, object: "\(cookie)")
+    }
+
     /// Namespaces that no anchor leads to any more: the mesh's sockets may be all that keeps them.
     package func deserted() -> [NetworkNamespaceID] {
         entries.keys.filter { id in

@@ -6,7 +6,7 @@ import MeshPolicy
 // asked here, as the tables don't say.
 extension Interceptor {
     /// By the policies in force; nil: no plain text came to a workload of this node.
-    package func plaintextRuling(on event: mesh_event) -> DirectRuling? {
+    package func plaintextRuling(on event: mesh_event) -> ConnectionRuling? {
         guard let snapshot, let (source, destination) = Self.plaintextEnds(event.socket),
             let workload = snapshot.workload(WorkloadID(rawValue: event.socket.workload)), workload.isLocal
         else { return nil }
@@ -15,11 +15,11 @@ extension Interceptor {
             channel: .plaintext(destinationWorkload: workload.id), tunnelPort: configuration.ports.tunnel)
         switch authorize(facts, snapshot) {
         case .allowed(let permit):
-            return DirectRuling(
+            return ConnectionRuling(
                 reason: .MESH_REASON_NONE, decidedBy: RuleName(permit.rule, snapshot),
                 dryRunDenial: permit.dryRunDenial.map { RuleName($0, snapshot) } ?? .none)
         case .denied(let denial):
-            return DirectRuling(reason: denial.reason, decidedBy: RuleName(denial.rule, snapshot))
+            return ConnectionRuling(reason: denial.reason, decidedBy: RuleName(denial.rule, snapshot))
         }
     }
 

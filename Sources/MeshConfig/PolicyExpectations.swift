@@ -4,7 +4,7 @@ import MeshModel
 package struct PolicyExpectation: Equatable, Sendable {
     /// A workload, a principal, an address or `nobody`.
     package var from: String
-    /// A service or a workload.
+    /// A service or a workload; an address or a name outside the mesh.
     package var to: String
     package var port: UInt16
     package var isAllowed: Bool
@@ -47,7 +47,9 @@ package enum PolicyExpectations {
         let isText = { (text: String) in !text.isEmpty }
         let from = reader.text(
             "from", in: fields, expected: "a workload, a principal, an address or `nobody`", isValid: isText)
-        let to = reader.text("to", in: fields, expected: "a service or a workload", isValid: isText)
+        let to = reader.text(
+            "to", in: fields, expected: "a service, a workload, or an address or a name outside the mesh",
+            isValid: isText)
         let port = reader.required("port", in: fields, expected: "a port from 1 to 65535").flatMap {
             reader.policyPort($0, path: "\(path).port")
         }

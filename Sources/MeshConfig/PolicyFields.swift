@@ -67,8 +67,8 @@ extension ResourceField {
     /// Of a file of expectations, which is no resource: `docs/policy.md` has an example.
     static let policyTest: [ResourceField] = [
         .init("expectations[].from", "text", nil, "A workload, a principal, an address or `nobody`."),
-        .init("expectations[].to", "text", nil, "A service or a workload."),
-        .init("expectations[].port", "port", nil, "Of the service, or of the workload."),
+        .init("expectations[].to", "text", nil, "A service or a workload; an address or a DNS name outside the mesh."),
+        .init("expectations[].port", "port", nil, "Of the service, of the workload, or of the destination."),
         .init("expectations[].expect", "`allowed` or `denied`", nil, "What is to come out."),
         .init("expectations[].by", "text", "anything", "The policy that is to decide."),
     ]

@@ -38,17 +38,36 @@ package enum PolicyYAML {
         return text
     }
 
+    package static func text(_ policy: EgressPolicyResource) -> String {
+        var text = head("EgressPolicy", policy, version: nil) + "spec:\n" + selector(policy)
+        text += "  mode: \(policy.mode.text)\n"
+        if policy.mode == .listed { text += "  allow:\n" }
+        for entry in policy.mode == .listed ? policy.allowed : [] {
+            let destination =
+                switch entry.destination {
+                case .addresses(let block): "cidr: \(quoted("\(block)"))"
+                case .name(let name): "name: \(quoted(name))"
+                }
+            let ports = entry.ports.isEmpty ? "" : ", ports: [\(entry.ports.map(String.init).joined(separator: ", "))]"
+            text += "    - {\(destination)\(ports)}\n"
+        }
+        if policy.allowsRawSockets { text += "  rawSockets: ALLOW\n" }
+        return text
+    }
+
     // MARK: private
 
-    private static func head(_ kind: String, _ policy: some PolicyResource) -> String {
-        """
-        apiVersion: security.istio.io/v1
-        kind: \(kind)
-        metadata:
-          name: \(quoted(policy.name))
-          namespace: \(quoted(policy.namespace))
+    /// `version`: nil for kinds that are none of Istio's.
+    private static func head(
+        _ kind: String, _ policy: some PolicyResource, version: String? = "security.istio.io/v1"
+    ) -> String {
+        (version.map { "apiVersion: \($0)\n" } ?? "") + """
+            kind: \(kind)
+            metadata:
+              name: \(quoted(policy.name))
+              namespace: \(quoted(policy.namespace))
 
-        """
+            """
     }
 
     private static func selector(_ policy: some PolicyResource) -> String {

@@ -115,6 +115,9 @@ extension mesh_reason {
     /// Whether a policy, or the mode of a port, decided it.
     package var isPolicy: Bool { self == .MESH_REASON_POLICY_DENIED || self == .MESH_REASON_PLAINTEXT_REFUSED }
 
+    /// Decided by an EgressPolicy.
+    package var isEgressPolicy: Bool { self == .MESH_REASON_EGRESS_DENIED }
+
     private static let byNumber: [Reason?] = {
         var table = [Reason?](repeating: nil, count: Int(Reason.MESH_REASON_MAX.rawValue))
         for reason in all { table[Int(reason.rawValue)] = reason }

@@ -89,10 +89,11 @@ package struct PolicyQuestion: Sendable {
 
     private static func client(_ workload: WorkloadView, _ address: IPAddress, _ snapshot: Snapshot) -> PolicyClient {
         let principal = snapshot.principal(workload.principal).flatMap { Principal(parsing: $0) }
-        return PolicyClient(principal: principal, address: address, name: "workload \(workload.key)")
+        return PolicyClient(
+            principal: principal, address: address, name: "workload \(workload.key)", workload: workload.key)
     }
 
-    private static func addresses(_ workload: WorkloadView) -> [IPAddress] {
+    static func addresses(_ workload: WorkloadView) -> [IPAddress] {
         [workload.address(isIPv6: false), workload.address(isIPv6: true)].compactMap { $0 }
     }
 
@@ -102,7 +103,7 @@ package struct PolicyQuestion: Sendable {
     }
 
     /// One for each resource: its instances are judged alike.
-    private static func distinct(_ snapshot: Snapshot) -> [WorkloadView] {
+    static func distinct(_ snapshot: Snapshot) -> [WorkloadView] {
         var seen: Set<ResourceName> = []
         return snapshot.allWorkloads.filter { seen.insert($0.key).inserted }
     }

@@ -8,11 +8,14 @@ package struct PolicyClient: Hashable, Sendable {
     package var address: IPAddress
     /// How to call it.
     package var name: String
+    /// Nil where it is none.
+    package var workload: ResourceName?
 
-    package init(principal: Principal?, address: IPAddress, name: String) {
+    package init(principal: Principal?, address: IPAddress, name: String, workload: ResourceName? = nil) {
         self.principal = principal
         self.address = address
         self.name = name
+        self.workload = workload
     }
 }
 

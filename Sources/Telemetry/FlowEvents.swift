@@ -55,7 +55,7 @@ package struct KernelFlowEvent: Equatable, Sendable {
     package var workload = WorkloadID.none
     /// Of the other side, where it is direct.
     package var peerWorkload = WorkloadID.none
-    /// What policies say of it; of role `directServed`.
+    /// What policies say of it; of role `directServed`, and where egress was refused.
     package var decidedBy = RuleName.none
     package var dryRunDenial = RuleName.none
     package var pid: UInt32 = 0

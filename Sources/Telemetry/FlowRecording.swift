@@ -23,10 +23,11 @@ extension FlowTable {
         if event.kind == .closed { socketClosed(index, event) }
     }
 
-    /// A direct connection is about to be ended, or was found to be denied. `cookie` is of the socket that connected.
-    package mutating func recordDirectDenial(cookie: UInt64, reason: Reason, decidedBy: RuleName) {
-        if reason == .MESH_REASON_POLICY_DENIED { policies.countDenial(decidedBy) }
+    /// A connection that no proxy carries is about to be ended, or was found to be denied. `cookie` is of the socket that
+    /// connected.
+    package mutating func recordDenial(cookie: UInt64, reason: Reason, decidedBy: RuleName) {
         guard let index = bySocket[cookie], storage[index].progress == .open else { return }
+        if !storage[index].marks.contains(.denied), !decidedBy.isNone { policies.countDenial(decidedBy) }
         storage[index].marks.insert(.denied)
         storage[index].reason = UInt16(truncatingIfNeeded: reason.rawValue)
         storage[index].decidedBy = pool.name(decidedBy.description)
@@ -178,6 +179,10 @@ extension FlowTable {
             id: nextID, openedNanoseconds: event.atNanoseconds, source: event.source, destination: event.destination)
         flow.marks = event.isDatagram ? [.denied, .datagram] : [.denied]
         flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
+        if !event.decidedBy.isNone {
+            flow.decidedBy = pool.name(event.decidedBy.description)
+            policies.countDenial(event.decidedBy)
+        }
         flow.sourceFacts = names?.workload(event.workload)
         flow.sourcePrincipal = pool.name(flow.sourceFacts?.principal ?? "")
         switch names?.route(from: event.workload, to: event.destination) {

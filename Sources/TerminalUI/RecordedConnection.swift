@@ -6,6 +6,7 @@ package struct RecordedConnection: Decodable, Equatable, Sendable {
     package var verdict: String
     package var reason: String
     package var sourcePrincipal: String
+    package var sourceWorkload: String?
     package var destinationWorkload: String
     package var source: String
     package var originalDestination: String
@@ -14,6 +15,7 @@ package struct RecordedConnection: Decodable, Equatable, Sendable {
     private enum CodingKeys: String, CodingKey {
         case verdict, reason, source, service
         case sourcePrincipal = "source_principal"
+        case sourceWorkload = "source_workload"
         case destinationWorkload = "destination_workload"
         case originalDestination = "original_destination"
     }
@@ -39,12 +41,24 @@ package struct RecordedConnection: Decodable, Equatable, Sendable {
         return verdict == "allowed" ? true : nil
     }
 
+    /// Whether egress policies let it out; nil where it was none of theirs to judge.
+    package var wasLetOut: Bool? {
+        if Reason(name: reason)?.isEgressPolicy == true { return false }
+        return verdict == "passthrough" && reason == "none" && destinationWorkload.isEmpty ? true : nil
+    }
+
+    package var destination: SocketAddress? { SocketAddress(parsing: originalDestination) }
+
+    package var caller: ResourceName? { sourceWorkload.flatMap(Self.workload) }
+
     package var sourceAddress: IPAddress { SocketAddress(parsing: source)?.address ?? .unspecified }
 
     package var port: UInt16? { SocketAddress(parsing: originalDestination)?.port }
 
-    package var workload: ResourceName? {
-        let parts = destinationWorkload.split(separator: "/").map(String.init)
+    package var workload: ResourceName? { Self.workload(destinationWorkload) }
+
+    private static func workload(_ text: String) -> ResourceName? {
+        let parts = text.split(separator: "/").map(String.init)
         return parts.count == 2 ? ResourceName(namespace: parts[0], name: parts[1]) : nil
     }
 }

@@ -79,10 +79,10 @@ struct PolicySource: ParsableArguments {
 
 extension PolicyQuestion {
     /// A name that is unknown is wrong usage.
-    func answersOrUsage(_ snapshot: Snapshot) throws -> [PolicyExplanation] {
-        let answers: [PolicyExplanation]
+    func answersOrUsage(_ snapshot: Snapshot) throws -> [PolicyAnswer] {
+        let answers: [PolicyAnswer]
         do throws(UnknownName) {
-            answers = try self.answers(snapshot)
+            answers = try allAnswers(snapshot)
         } catch {
             throw ValidationError(error.message)
         }
@@ -100,16 +100,17 @@ struct ExplainPolicyCommand: ParsableCommand {
         commandName: "explain", abstract: "Shows how a connection would be judged, and by what.",
         discussion: """
             The last line is `allowed by …` or `denied by …`. When denied, the smallest rule that would allow it comes \
-            before. Exit status 0 when allowed, 1 when denied.
+            before. Exit status 0 when allowed, 1 when denied. A destination outside the mesh is judged by the \
+            EgressPolicy of the workload that calls.
             """)
 
     @Option(name: .long, help: "A workload, a principal, an address, or `nobody` for a client outside the mesh.")
     var from: String
 
-    @Option(name: .long, help: "A service or a workload.")
+    @Option(name: .long, help: "A service or a workload; an address or a DNS name outside the mesh.")
     var to: String
 
-    @Option(name: .long, help: "Port of the service, or of the workload.")
+    @Option(name: .long, help: "Port of the service, of the workload, or of the destination.")
     var port: UInt16
 
     @OptionGroup var source: PolicySource
@@ -167,9 +168,9 @@ struct TestPolicyCommand: ParsableCommand {
     private func difference(_ expectation: PolicyExpectation, _ snapshot: Snapshot) -> String? {
         let question = PolicyQuestion(from: expectation.from, to: expectation.to, port: expectation.port)
         let what = "\(expectation.from) to \(expectation.to):\(expectation.port)"
-        let answers: [PolicyExplanation]
+        let answers: [PolicyAnswer]
         do throws(UnknownName) {
-            answers = try question.answers(snapshot)
+            answers = try question.allAnswers(snapshot)
         } catch {
             return "\(what): \(error.message)"
         }

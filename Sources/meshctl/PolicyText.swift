@@ -7,11 +7,27 @@ import TerminalUI
 /// What `meshctl policy` prints.
 enum PolicyText {
     /// `allowed by shop/web rules[0]`, or `denied by …`.
-    static func verdict(_ answer: PolicyExplanation) -> String {
+    static func verdict(_ answer: PolicyAnswer) -> String {
         "\(answer.isAllowed ? "allowed" : "denied") by \(answer.decidedBy)"
     }
 
-    static func explanation(_ answer: PolicyExplanation, _ snapshot: Snapshot) -> String {
+    static func explanation(_ answer: PolicyAnswer, _ snapshot: Snapshot) -> String {
+        switch answer {
+        case .inside(let answer): explanation(answer, snapshot)
+        case .outside(let answer): EgressText.explanation(answer, snapshot)
+        }
+    }
+
+    static func json(_ answer: PolicyAnswer, _ snapshot: Snapshot) -> [UInt8] {
+        switch answer {
+        case .inside(let answer): json(answer, snapshot)
+        case .outside(let answer): EgressText.json(answer, snapshot)
+        }
+    }
+
+    // MARK: private
+
+    private static func explanation(_ answer: PolicyExplanation, _ snapshot: Snapshot) -> String {
         var lines = [
             "from  \(answer.client.name)" + (answer.client.principal.map { ", \($0.uri)" } ?? ""),
             "to    workload \(answer.workload), port \(answer.destination.port)", mode(answer),
@@ -29,7 +45,7 @@ enum PolicyText {
         return lines.map { TextTable.printable($0) }.joined(separator: "\n")
     }
 
-    static func json(_ answer: PolicyExplanation, _ snapshot: Snapshot) -> [UInt8] {
+    private static func json(_ answer: PolicyExplanation, _ snapshot: Snapshot) -> [UInt8] {
         var json = JSONWriter()
         json.object { json in
             json.member("from", answer.client.name)
@@ -60,8 +76,6 @@ enum PolicyText {
         }
         return json.bytes
     }
-
-    // MARK: private
 
     private static func mode(_ answer: PolicyExplanation) -> String {
         let exempt = answer.isExempt ? ", but this source is exempt" : ""

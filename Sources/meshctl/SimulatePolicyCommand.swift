@@ -13,7 +13,9 @@ struct SimulatePolicyCommand: ParsableCommand {
         abstract: "Judges the recorded connections by the policies of a directory, and lists what would change.",
         discussion: """
             The records are those of the running meshd, or of --records. Where the directory holds no workloads, those \
-            of the running meshd are taken. Exit status 1 when something would change.
+            of the running meshd are taken. Connections to outside the mesh are judged by EgressPolicies; where the \
+            candidate lists names, those that it lists by no address are left out, as records have no names. Exit \
+            status 1 when something would change.
             """)
 
     @Option(name: .long, help: "A file of connection records (records.jsonl) instead of meshd's own.")
@@ -28,8 +30,15 @@ struct SimulatePolicyCommand: ParsableCommand {
 
     func run() throws {
         let (recorded, unreadable) = RecordedConnection.read(try recordBytes())
-        var simulation = PolicySimulation(try candidate())
+        let candidate = try candidate()
+        var simulation = PolicySimulation(candidate)
+        var egress = EgressSimulation(candidate)
         for record in recorded {
+            if let wasLetOut = record.wasLetOut, let caller = record.caller, let destination = record.destination {
+                egress.replay(
+                    EgressSimulation.Connection(workload: caller, destination: destination, wasAllowed: wasLetOut))
+                continue
+            }
             guard let wasAllowed = record.wasAllowed, let workload = record.workload, let port = record.port else {
                 continue
             }
@@ -39,12 +48,15 @@ struct SimulatePolicyCommand: ParsableCommand {
                     principal: record.sourcePrincipal, source: record.sourceAddress, workload: workload, port: target,
                     wasAllowed: wasAllowed))
         }
-        for (change, count) in simulation.changes.sorted(by: { Self.line($0.key) < Self.line($1.key) }) {
-            Terminal.print(TextTable.printable("\(Self.line(change)) (\(count))") + "\n")
-        }
-        let changed = simulation.changes.values.reduce(0, +)
-        var summary = "\(simulation.replayed) connections replayed, \(changed) would change"
-        if simulation.skipped > 0 { summary += ", \(simulation.skipped) to workloads that are gone left out" }
+        let lines =
+            simulation.changes.map { "\(Self.line($0.key)) (\($0.value))" }
+            + egress.changes.map { "\(Self.line($0.key)) (\($0.value))" }
+        for line in lines.sorted() { Terminal.print(TextTable.printable(line) + "\n") }
+        let changed = simulation.changes.values.reduce(0, +) + egress.changes.values.reduce(0, +)
+        var summary = "\(simulation.replayed + egress.replayed) connections replayed, \(changed) would change"
+        let skipped = simulation.skipped + egress.skipped
+        if skipped > 0 { summary += ", \(skipped) of workloads that are gone left out" }
+        if egress.unclear > 0 { summary += ", \(egress.unclear) that may depend on listed names left out" }
         if unreadable > 0 { summary += ", \(unreadable) records not understood" }
         Terminal.print(summary + "\n")
         if changed > 0 { throw ExitCode(1) }
@@ -79,6 +91,13 @@ struct SimulatePolicyCommand: ParsableCommand {
             )
         }
         return try PolicySource.build(resources, names)
+    }
+
+    private static func line(_ change: EgressSimulation.Change) -> String {
+        let connection = change.connection
+        return "\(connection.workload) to \(connection.destination) outside the mesh: "
+            + "\(connection.wasAllowed ? "allowed" : "denied"), would be "
+            + "\(change.isAllowed ? "allowed" : "denied") by \(change.decidedBy)"
     }
 
     private static func line(_ change: PolicySimulation.Change) -> String {

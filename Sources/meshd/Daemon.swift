@@ -79,7 +79,7 @@ final class Daemon {
                     do { try wiring.daemon?.kernel.readLiveFlows(body) } catch {
                         log.error("live connections are not read: \(error)")
                     }
-                }, directEnded: { wiring.daemon?.flows.end($0, $1) }))
+                }, connectionEnded: { wiring.daemon?.flows.end($0, $1) }))
         kernel.namespaces = interceptor.namespaces
         resources = ResourceState(configuration, log: log) { snapshot throws(IOError) in
             try wiring.daemon?.putInForce(snapshot)
@@ -110,8 +110,9 @@ final class Daemon {
     private func start() throws {
         let configuration = file.configuration
         try kernel.watchEvents(on: reactor) { [weak self] event in
-            self?.interceptor.handle(event)
+            // First: what is ended for being denied is a flow by then.
             self?.flows.take(event)
+            self?.interceptor.handle(event)
         }
         watches.append(try reactor.watch(signals.descriptor) { [weak self] _ in self?.readSignals() })
         timers = [

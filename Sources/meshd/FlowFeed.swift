@@ -17,10 +17,10 @@ final class FlowFeed {
     private let log: DaemonLog
     private let kernel: NodeKernel
     private let askProxies: () -> Void
-    /// What policies say of a direct connection's accepted socket.
-    var ruling: (mesh_event) -> DirectRuling? = { _ in nil }
+    /// What policies say of a direct connection's accepted socket, and of egress that was refused.
+    var ruling: (mesh_event) -> ConnectionRuling? = { _ in nil }
     /// And of plain text that the kernel alone judged.
-    var plaintextRuling: (mesh_event) -> DirectRuling? = { _ in nil }
+    var plaintextRuling: (mesh_event) -> ConnectionRuling? = { _ in nil }
     var sawLive: (mesh_event) -> Void = { _ in }
     private var timers: [Reactor.TimerID] = []
     private var hasSwept = false
@@ -65,8 +65,8 @@ final class FlowFeed {
         table.record(flow)
     }
 
-    func end(_ cookie: UInt64, _ ruling: DirectRuling) {
-        table.recordDirectDenial(cookie: cookie, reason: ruling.reason, decidedBy: ruling.decidedBy)
+    func end(_ cookie: UInt64, _ ruling: ConnectionRuling) {
+        table.recordDenial(cookie: cookie, reason: ruling.reason, decidedBy: ruling.decidedBy)
     }
 
     /// `proxy` is the process that says so.
@@ -150,13 +150,13 @@ final class FlowFeed {
         defer { swept = (now, BootClock.nanoseconds() - now) }
         table.beginSweep(now: now)
         do {
-            var direct: [mesh_event] = []
+            var withoutProxy: [mesh_event] = []
             try kernel.readLiveFlows { event in
                 guard let flow = flowEvent(event, isLive: true) else { return }
                 table.record(flow, addsUnknown: !hasSwept)
-                if flow.role == .directServed { direct.append(event) }
+                if flow.role == .directServed || flow.role == .passthrough { withoutProxy.append(event) }
             }
-            for event in direct { sawLive(event) }
+            for event in withoutProxy { sawLive(event) }
             try kernel.readDatagramFlows(now: now) { event in recordDatagrams(event) }
             hasSwept = true
             table.endSweep(now: BootClock.nanoseconds())
@@ -172,7 +172,7 @@ final class FlowFeed {
         if let ruling { (flow.decidedBy, flow.dryRunDenial) = (ruling.decidedBy, ruling.dryRunDenial) }
         table.record(flow, addsUnknown: true)
         guard let ruling, ruling.reason != .MESH_REASON_NONE, flow.kind == .live else { return true }
-        table.recordDirectDenial(cookie: flow.cookie, reason: ruling.reason, decidedBy: ruling.decidedBy)
+        table.recordDenial(cookie: flow.cookie, reason: ruling.reason, decidedBy: ruling.decidedBy)
         flow.kind = .closed
         table.record(flow)
         return false
@@ -184,9 +184,9 @@ final class FlowFeed {
             flow.decidedBy = plaintextRuling(event)?.decidedBy ?? .none
             return flow
         }
-        // Once for each: as it opens, or, if it is older than this meshd, in the first reading.
-        guard flow.role == .directServed, flow.kind == .opened || !hasSwept else { return flow }
-        if let ruling = ruling(event) {
+        // Once for each: as it opens or is refused, or, if it is older than this meshd, in the first reading.
+        let isFirst = flow.kind == .refused || flow.role == .directServed && (flow.kind == .opened || !hasSwept)
+        if isFirst, let ruling = ruling(event) {
             (flow.decidedBy, flow.dryRunDenial) = (ruling.decidedBy, ruling.dryRunDenial)
         }
         return flow

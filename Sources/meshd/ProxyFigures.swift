@@ -56,5 +56,7 @@ extension ProxyCounters {
         bytesToTunnels &+= other.bytesToTunnels
         bytesFromTunnels &+= other.bytesFromTunnels
         recordsLost &+= other.recordsLost
+        namesAnswered &+= other.namesAnswered
+        namesForwarded &+= other.namesForwarded
     }
 }

@@ -17,7 +17,8 @@ usage: traffic_client.py HOST PORT VERB [ARGUMENT…]
   first-byte            connect and read: how the connection ends when nothing is sent
   ping-pong N           N round trips of one byte: microseconds each
   hold SECONDS          an echo connection that must still work after SECONDS of silence
-  chat SECONDS          echoes every 100 ms for SECONDS: how many worked, the longest pause
+  chat SECONDS [DEVICE] echoes every 100 ms for SECONDS: how many worked, the longest pause; bound to DEVICE
+  datagrams SECONDS     the same over a connected UDP socket, until one is not answered within 1 s
 """
 
 import collections
@@ -38,12 +39,19 @@ ARGUMENTS = sys.argv[4:]
 STOPPED_BYTES = 8 << 20
 
 
-def connect(timeout=60):
-    return socket.create_connection((HOST, PORT), timeout=timeout)
+def connect(timeout=60, device=None):
+    if not device:
+        return socket.create_connection((HOST, PORT), timeout=timeout)
+    family, kind, protocol, _, address = socket.getaddrinfo(HOST, PORT, type=socket.SOCK_STREAM)[0]
+    connection = socket.socket(family, kind, protocol)
+    connection.settimeout(timeout)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+    connection.connect(address)
+    return connection
 
 
-def opened(line):
-    connection = connect()
+def opened(line, device=None):
+    connection = connect(device=device)
     connection.sendall(line.encode() + b"\n")
     return connection
 
@@ -269,9 +277,9 @@ def hold(seconds):
         return {"works": before == "before\n" and lines.readline() == "after\n"}
 
 
-def chat(seconds):
+def chat(seconds, device=None):
     worked, longest, end = 0, 0.0, time.monotonic() + seconds
-    with opened("echo") as connection:
+    with opened("echo", device) as connection:
         lines = connection.makefile()
         while time.monotonic() < end:
             start = time.monotonic()
@@ -282,6 +290,23 @@ def chat(seconds):
             longest = max(longest, time.monotonic() - start)
             time.sleep(0.1)
     return {"worked": worked, "broken": False, "longest": longest}
+
+
+def datagrams(seconds):
+    worked, end = 0, time.monotonic() + seconds
+    family, kind, protocol, _, address = socket.getaddrinfo(HOST, PORT, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind, protocol) as peer:
+        peer.settimeout(1)
+        peer.connect(address)
+        while time.monotonic() < end:
+            try:
+                peer.send(f"{worked}".encode())
+                peer.recv(100)
+            except OSError as problem:
+                return {"worked": worked, "broken": True, "outcome": name_of(problem)}
+            worked += 1
+            time.sleep(0.1)
+    return {"worked": worked, "broken": False}
 
 
 VERBS = {
@@ -300,7 +325,8 @@ VERBS = {
     "first-byte": first_byte,
     "ping-pong": lambda count: ping_pong(int(count)),
     "hold": lambda seconds: hold(float(seconds)),
-    "chat": lambda seconds: chat(float(seconds)),
+    "chat": lambda seconds, device=None: chat(float(seconds), device),
+    "datagrams": lambda seconds: datagrams(float(seconds)),
 }
 
 try:

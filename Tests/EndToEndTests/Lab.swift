@@ -31,6 +31,8 @@ enum Lab {
     static func variable(_ name: String) -> String { environment[name] ?? "" }
 
     static var state: String { variable("LAB_STATE") }
+    /// The interface by which a node reaches the other.
+    static let link = "mesh0"
     static var isIPv6Only: Bool { variable("LAB_IPV6_ONLY") == "yes" }
     static var webURL: String { variable("WEB_URL") }
     static let principalPrefix = "spiffe://lab.example/ns/shop/sa/"
@@ -68,10 +70,13 @@ enum Lab {
     }
 
     /// Starts a server in the background unless it runs; `tools/lab down` ends it.
-    static func start(_ name: String, _ node: String, _ workload: String, _ command: String) throws {
+    static func start(
+        _ name: String, _ node: String, _ workload: String, _ command: String, byDNS: Bool = false
+    ) throws {
         let record = "\(state)/processes/\(name)"
         if try Shell.run("{ read -r pid _ <\(record) && kill -0 $pid; } 2>/dev/null").status == 0 { return }
-        try Shell.output("\(tool) start \(name) \(node) --workload \(workload) -- \(command)")
+        let names = byDNS ? " --dns" : ""
+        try Shell.output("\(tool) start \(name) \(node) --workload \(workload)\(names) -- \(command)")
     }
 
     static func stop(_ name: String) throws { try Shell.output("\(tool) stop \(name)") }

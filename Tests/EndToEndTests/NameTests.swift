@@ -182,6 +182,69 @@ extension EndToEnd {
             #expect(try Shell.waits(8) { try dig("+short @\(Self.resolver) web AAAA") == Self.web6 + "\n" })
         }
 
+        @Test func metricsCountWhatIsAnsweredAndWhatIsForwarded() throws {
+            func counts() throws -> (answered: Double, forwarded: Double) {
+                (
+                    try Lab.metric("a", "meshd_proxy_names_answered_total"),
+                    try Lab.metric("a", "meshd_proxy_names_forwarded_total")
+                )
+            }
+            let before = try counts()
+            let asked = [("web", 3.0), ("nosuch.shop.svc.mesh.internal", 2), (Self.outside, 4)]
+            for transport in ["+notcp", "+tcp"] {
+                for (name, count) in asked {
+                    for _ in 0..<Int(count) { _ = try dig("+short \(transport) @\(Self.resolver) \(name) AAAA") }
+                }
+            }
+            // The proxy is asked for its figures once a second. Others' questions would be counted with them.
+            var now = before
+            _ = try Shell.waits(10) {
+                now = try counts()
+                return now.answered >= before.answered + 10 && now.forwarded >= before.forwarded + 8
+            }
+            #expect(now.answered == before.answered + 10, "\(before) \(now)")
+            #expect(now.forwarded == before.forwarded + 8, "\(before) \(now)")
+            let timeouts = try Lab.refusals("a", "names_resolver_timeout")
+            #expect(try dig("@\(Self.resolver) nothing.silent.example").contains("status: SERVFAIL"))
+            #expect(try Shell.waits(10) { try Lab.refusals("a", "names_resolver_timeout") == timeouts + 1 })
+        }
+
+        // MARK: resolvers that workloads run themselves
+
+        /// As a workload, at 53 of its own loopback; it knows what the lab's resolver does.
+        private func startResolver(_ name: String, as workload: String) throws {
+            try Lab.start(
+                name, "a", workload,
+                "dnsmasq --keep-in-foreground --conf-file=\(Lab.state)/resolver.conf --listen-address=127.0.0.1,::1")
+        }
+
+        private func answersByTCP(_ address: String, _ workload: String) throws -> Bool {
+            try dig("+short +tcp @\(address) \(Self.outside) AAAA", from: workload) == Self.outside6 + "\n"
+        }
+
+        @Test func aResolverInItsWorkloadsOwnNetworkNamespaceAnswersByTCP() throws {
+            try startResolver("own-resolver", as: "w3")
+            defer { try? Lab.stop("own-resolver") }
+            for address in ["127.0.0.1", "::1"] {
+                #expect(try Shell.waits(10) { try answersByTCP(address, "w3") }, "\(address)")
+                #expect(try dig("+short +tcp @\(address) web AAAA", from: "w3") == Self.web6 + "\n")
+            }
+        }
+
+        /// w1 and w2 share the node's loopback.
+        @Test func aResolverOnASharedLoopbackAnswersItsOwnWorkloadByTCPAndNoNeighbour() throws {
+            try startResolver("shared-resolver", as: "w1")
+            defer { try? Lab.stop("shared-resolver") }
+            for address in ["127.0.0.1", "::1"] {
+                #expect(try Shell.waits(10) { try answersByTCP(address, "w1") }, "\(address)")
+                let before = try Lab.refusals("a", "plaintext_refused")
+                for _ in 0..<2 { #expect(try !answersByTCP(address, "w2"), "\(address)") }
+                #expect(try Lab.refusals("a", "plaintext_refused") == before + 2, "by the policy of who listens there")
+                #expect(try dig("+short +tcp @\(address) web AAAA", from: "w2") == Self.web6 + "\n")
+                #expect(try answersByTCP(address, "w1"), "as before")
+            }
+        }
+
         // MARK: names that egress depends on
 
         /// `named` may call what `*.outside.example` stands for, at one port; a server at another one is there too.

@@ -87,10 +87,11 @@ struct Traffic: Decodable {
 
     /// The client beside the test: `ending` waits for it and gives what it printed.
     static func beginning(
-        _ name: String, _ verb: String, to host: String = "echo", from workload: String = "w1"
+        _ name: String, _ verb: String, to host: String = "echo", port: Int = 7_000, from workload: String = "w1",
+        byDNS: Bool = false
     ) throws {
         try Shell.output("rm -f \(Lab.state)/log/\(name).log")
-        try Lab.start(name, "a", workload, command(verb, host, 7_000))
+        try Lab.start(name, "a", workload, command(verb, host, port), byDNS: byDNS)
     }
 
     static func ending(_ name: String, within seconds: Double) throws -> Traffic {

@@ -146,6 +146,60 @@ import Testing
         #expect(addresses(kernel).isEmpty)
     }
 
+    // MARK: connections that are there
+
+    private func goesOn(
+        _ state: KernelState, _ destination: String, name: String? = nil, at seconds: UInt64 = 0, workload: UInt32 = 7
+    ) throws -> Bool {
+        state.allowsEgress(
+            WorkloadID(rawValue: workload), try #require(SocketAddress(parsing: destination)),
+            byName: name.map { EgressPlan.number(ofName: $0) } ?? 0, now: seconds * Self.second)
+    }
+
+    private func state(_ snapshot: Snapshot, _ kernel: FakeKernel = FakeKernel()) throws -> KernelState {
+        let state = KernelState(kernel.tables, failureOpen: false)
+        try state.apply(snapshot, cgroups: [], listeners: [], unreachable: [:])
+        return state
+    }
+
+    @Test func aConnectionGoesOnWhileItsPolicyWouldLetItOut() throws {
+        let blocks: [EgressPolicyResource.Entry] = [
+            .init(.addresses(try block("192.0.2.0/24")), ports: [443]), .init(.addresses(try block("2001:db8::/32"))),
+        ]
+        let listed = try state(snapshot(.listed, blocks))
+        #expect(try goesOn(listed, "192.0.2.1:443") && goesOn(listed, "[2001:db8::1]:9"))
+        #expect(try !goesOn(listed, "192.0.2.1:80") && !goesOn(listed, "[2001:db9::1]:9"))
+        #expect(try goesOn(listed, "198.51.100.1:80", workload: 8), "another's policy is not its own")
+        #expect(listed.egressDenial(of: WorkloadID(rawValue: 7)) == RuleName(policy: "shop/x", rule: "no-match"))
+        let denied = try state(snapshot(.deny))
+        #expect(try !goesOn(denied, "192.0.2.1:443") && !goesOn(denied, "192.0.2.1:443", name: "a.example"))
+        #expect(denied.egressDenial(of: WorkloadID(rawValue: 7)) == RuleName(policy: "shop/x", rule: "mode-deny"))
+        for open in [try state(snapshot(.allow)), try state(snapshot(nil))] {
+            #expect(try goesOn(open, "192.0.2.1:80"))
+            #expect(open.egressDenial(of: WorkloadID(rawValue: 7)) == nil)
+        }
+    }
+
+    @Test func aConnectionThatANameLetOutEndsWithTheNameAndNotWithTheLease() throws {
+        let named = try snapshot(.listed, [.init(.name("a.example"), ports: [443])])
+        let kernel = FakeKernel()
+        let state = try state(named, kernel)
+        try state.learn(resolution("a.example", ["192.0.2.1"]), named, now: 0)
+        #expect(try goesOn(state, "192.0.2.1:443"), "it could be made now, whatever let it out")
+        try state.expireLearned(now: 601 * Self.second)
+        #expect(try !goesOn(state, "192.0.2.1:443", at: 601))
+        #expect(try goesOn(state, "192.0.2.1:443", name: "a.example", at: 601), "the lease is no policy")
+        #expect(try !goesOn(state, "192.0.2.1:80", name: "a.example", at: 601))
+        for entries: [EgressPolicyResource.Entry] in [
+            [.init(.name("b.example"), ports: [443])], [.init(.name("a.example"), ports: [80])],
+        ] {
+            let changed = try self.state(snapshot(.listed, entries), kernel)
+            #expect(try !goesOn(changed, "192.0.2.1:443", name: "a.example", at: 601))
+        }
+        let anyPort = try self.state(snapshot(.listed, [.init(.name("a.example"))]), kernel)
+        #expect(try goesOn(anyPort, "192.0.2.1:443", name: "a.example", at: 601))
+    }
+
     /// A longer prefix that ends would take away what a shorter one gives.
     @Test func whatABlockListsIsNotLearned() throws {
         let named = try snapshot(.listed, [.init(.name("a.example"), ports: [443])])

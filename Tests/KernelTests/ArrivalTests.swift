@@ -143,6 +143,15 @@ import Testing
         #expect(counted(.MESH_REASON_FAIL_OPEN) == 1)
     }
 
+    @Test(arguments: [
+        ("asks_its_own", 0), ("asks_a_neighbours", ECONNREFUSED), ("asks_for_nobody", ECONNREFUSED),
+        ("asks_for_one_unknown", ECONNREFUSED), ("asks_with_another_purpose", EPERM),
+        ("asks_where_nobody_asked", EPERM), ("asks_without_a_resolver", ECONNREFUSED), ("asks_the_nodes", 0),
+    ])
+    func aWorkloadsOwnResolverHearsItsQuestionsAndNoNeighbours(_ kind: (String, Int32)) {
+        #expect(code(kind.0) == kind.1, "\(kind.0)")
+    }
+
     @Test func vouchedConnectionDoesNotReachAnotherWorkloadsListener() {
         #expect(code("listener_of_another") == ECONNREFUSED)
         #expect(counted(.MESH_REASON_LISTENER_MISMATCH) == 1)

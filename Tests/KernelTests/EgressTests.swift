@@ -1,5 +1,6 @@
 import CMeshABI
 import Glibc
+import MeshModel
 import Testing
 
 /// What leaves for destinations outside the mesh; the scene is that of KernelTests.
@@ -23,6 +24,20 @@ extension KernelTests {
         "denied_loopback", "own_address", "from_outside",
     ])
     func whatIsListedOrTheWorkloadsOwnPasses(_ attempt: String) { #expect(scene.code(attempt) == 0) }
+
+    /// By which meshd judges it again: the generation of the policies that let it out, and the name that did.
+    @Test func whatLetAConnectionOutIsKeptWithItsSocket() throws {
+        let opened = scene.events.filter {
+            $0.kind == UInt8(mesh_event_kind.MESH_EVENT_OPEN.rawValue)
+                && $0.socket.role == UInt8(mesh_socket_role.MESH_ROLE_PASSTHROUGH.rawValue) && $0.socket.workload == 6
+        }
+        let named = opened.filter { $0.socket.egress_name != 0 }
+        #expect(opened.count > 1 && named.count == 1)
+        let one = try #require(named.first).socket
+        #expect(one.egress_name == 77 && SocketAddress(one.destination).description == "10.7.0.7:9000")
+        #expect(opened.allSatisfy { $0.socket.policy_generation == KernelWorld.policyGeneration })
+        #expect(opened.allSatisfy { $0.socket.flags & UInt8(MESH_SOCKET_FAILED_OPEN) == 0 })
+    }
 
     @Test(arguments: [
         ("listed_datagram", 0), ("listed_datagram_ipv6_port", 0), ("denied_loopback_datagram", 0),

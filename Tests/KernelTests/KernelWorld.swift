@@ -115,11 +115,12 @@ final class KernelWorld {
             try programs.cgroups.put(
                 cgroupID(group), mesh_cgroup(workload: workload, state: UInt8(state.rawValue), pad: (0, 0, 0)))
         }
-        for workload in UInt32(1)...8 where workload != 5 { try programs.workloads.put(workload, entry(workload)) }
+        for workload in UInt32(1)...8 where workload != 5 { try programs.workloads.put(workload, try entry(workload)) }
     }
 
-    private func entry(_ workload: UInt32) -> mesh_workload {
+    private func entry(_ workload: UInt32) throws -> mesh_workload {
         var entry = mesh_workload()
+        entry.netns_cookie = try NetworkNamespace(name: name).cookie()
         entry.address4 = KernelWorld.address(10, 9, 0, UInt8(workload))
         entry.address6 = KernelWorld.workloadAddress6
         entry.failure_open = workload == 4 ? 1 : 0
@@ -154,6 +155,7 @@ final class KernelWorld {
             var value = mesh_egress()
             value.origin = UInt8(origin.rawValue)
             value.expires_ns = expiry
+            value.name = origin == resolved ? 77 : 0
             try programs.egress.put(key, value)
         }
     }
@@ -166,7 +168,7 @@ final class KernelWorld {
 
     /// Makes w5 a workload, fenced, whose listeners and connections are older than that.
     func addWorkload5(_ programs: KernelPrograms) throws {
-        try programs.workloads.put(5, entry(5))
+        try programs.workloads.put(5, try entry(5))
         try fence(programs, ["w5", "w6", "w7", "w8"])
         let state = UInt8(mesh_cgroup_state.MESH_CGROUP_READY.rawValue)
         try programs.cgroups.put(cgroupID("w5"), mesh_cgroup(workload: 5, state: state, pad: (0, 0, 0)))
@@ -197,10 +199,13 @@ final class KernelWorld {
         }
     }
 
+    static let policyGeneration: UInt32 = 5
+
     private func enable(_ programs: KernelPrograms) throws {
         var settings = mesh_settings()
         settings.version = UInt8(MESH_ABI_VERSION)
         settings.enabled = 1
+        settings.policy_generation = Self.policyGeneration
         settings.handover_per_workload_max = 64
         settings.sockets_cgroup_id = try cgroupID("sockets")
         settings.beat_stale_ns = 2_500_000_000
@@ -213,12 +218,12 @@ final class KernelWorld {
         try programs.settings.put(0, settings)
     }
 
-    func startDriver(_ script: String = "driver.py") throws -> Driver {
+    func startDriver(_ script: String = "driver.py", _ more: String = "") throws -> Driver {
         let directory = #filePath.split(separator: "/").dropLast().joined(separator: "/")
         let root = hierarchy.directory("/\(name)")
         return try Driver(
             "exec nsenter --net=/run/netns/\(name) /usr/bin/python3 -B /\(directory)/driver/\(script) \(root) "
-                + pinDirectory, release: "/tmp/\(name)-driver")
+                + "\(pinDirectory) \(more)", release: "/tmp/\(name)-driver")
     }
 
     /// Puts capture_inbound to work in the world's network namespace; the cookie of that.

@@ -43,6 +43,26 @@ import Testing
         #expect(read(PolicyYAML.text(nothing)).declared.authorizationPolicies.first?.resource == nothing)
     }
 
+    @Test func egressPoliciesComeBackFromTheirText() throws {
+        let text = """
+            kind: EgressPolicy
+            metadata: {name: e, namespace: shop}
+            spec:
+              selector: {matchLabels: {app: web}}
+              mode: LISTED
+              allow: [{cidr: 192.0.2.0/24}, {name: "*.example.org", ports: [443, 80]}, {cidr: "fd00::/8", ports: [1]}]
+              rawSockets: ALLOW
+            ---
+            kind: EgressPolicy
+            metadata: {name: n, namespace: shop}
+            spec: {mode: DENY}
+            """
+        let policies = read(text).declared.egressPolicies.map(\.resource)
+        let again = read(policies.map { PolicyYAML.text($0) }.joined(separator: "---\n"))
+        #expect(policies.count == 2 && again.problems.isEmpty, "\(again.problems)")
+        #expect(again.declared.egressPolicies.map(\.resource) == policies)
+    }
+
     @Test func tablesOfExpectationsAreReadStrictly() throws {
         func expectations(_ text: String) -> ([PolicyExpectation], [String]) {
             var diagnostics = Diagnostics()

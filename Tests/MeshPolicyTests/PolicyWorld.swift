@@ -9,6 +9,7 @@ struct PolicyWorld {
 
     var policies: [AuthorizationPolicyResource] = []
     var modes: [PeerAuthenticationResource] = []
+    var egress: [EgressPolicyResource] = []
 
     func snapshot() throws -> Snapshot {
         func workload(_ name: String, _ address: IPAddress) -> WorkloadResource {
@@ -16,12 +17,13 @@ struct PolicyWorld {
                 name: name, namespace: "shop", serviceAccount: name, node: "a",
                 selector: WorkloadSelector(.cgroup(pattern: name)), addresses: [address], labels: ["app": name])
         }
-        let resources = ResourceSet(
+        var resources = ResourceSet(
             nodes: [NodeResource(name: "a")],
             workloads: [
                 workload("web", Self.address), workload("curl", Self.clientAddress),
                 workload("cron", IPAddress(ipv4: 0x0a00_0003)),
             ], authorizationPolicies: policies, peerAuthentications: modes)
+        resources.egressPolicies = egress
         var builder = SnapshotBuilder(localNode: "a", trustDomain: "mesh.test")
         return try builder.build(
             resources,

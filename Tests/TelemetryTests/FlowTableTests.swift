@@ -404,12 +404,29 @@ extension FlowTableTests {
         #expect(sent.count == 2 && sent.allSatisfy { $0.hasSuffix(" 100") })
     }
 
+    @Test func egressThatIsRefusedOrEndedNamesItsPolicy() throws {
+        var table = FlowTable()
+        let rule = RuleName(policy: "shop/few", rule: "no-match")
+        table.record(kernel(.opened, .passthrough))
+        for _ in 0..<2 { table.recordDenial(cookie: 7, reason: .MESH_REASON_EGRESS_DENIED, decidedBy: rule) }
+        table.record(kernel(.closed, .passthrough, at: 20))
+        var refused = kernel(.refused, .refused)
+        (refused.reason, refused.decidedBy) = (.MESH_REASON_EGRESS_DENIED, rule)
+        table.record(refused)
+        let rows = rows(table)
+        #expect(Set(rows.map(\.state)) == [.closed, .refused])
+        #expect(rows.allSatisfy { $0.verdict == .denied && $0.reason == "egress_denied" })
+        #expect(rows.allSatisfy { $0.policy == "shop/few" && $0.rule == "no-match" })
+        let page = String(decoding: MetricsPage.bytes(NodeMetrics(), table), as: UTF8.self)
+        #expect(page.contains("meshd_policy_denials_total{policy=\"shop/few\",rule=\"no-match\"} 2"), "each once")
+    }
+
     @Test func directConnectionThatIsEndedByAPolicyNamesIt() throws {
         var table = FlowTable()
         table.record(direct(.opened))
         table.record(directServed(.opened))
         let rule = RuleName(policy: "shop/no", rule: "rules[0]")
-        table.recordDirectDenial(cookie: 7, reason: .MESH_REASON_POLICY_DENIED, decidedBy: rule)
+        table.recordDenial(cookie: 7, reason: .MESH_REASON_POLICY_DENIED, decidedBy: rule)
         table.record(directServed(.live, at: 15))
         table.record(direct(.closed, at: 20))
         let row = try #require(rows(table).first)

@@ -107,7 +107,7 @@ import Testing
     @Test func datagramsThatAreDeniedByNowEndWithTheirRule() throws {
         var table = FlowTable()
         table.record(datagrams(.live), addsUnknown: true)
-        table.recordDirectDenial(cookie: 5, reason: .MESH_REASON_POLICY_DENIED, decidedBy: rule)
+        table.recordDenial(cookie: 5, reason: .MESH_REASON_POLICY_DENIED, decidedBy: rule)
         table.record(datagrams(.closed))
         let row = try #require(table.page(changedAfter: 0, limit: 9, now: 2_000).flows.first)
         #expect(row.state == .closed && row.verdict == .denied && row.policy == "shop/no" && row.rule == "rules[0]")

@@ -345,7 +345,7 @@ struct mesh_socket {
 	char command[MESH_COMMAND_MAX];
 	__u64 peer_netns_cookie; /* direct, the side that connected: where the other one is */
 	__u32 peer_workload; /* direct: the other side's */
-	__u32 reserved;
+	__u32 egress_name; /* passthrough: the name of a policy that let it out, as in mesh_egress; 0: none did */
 };
 
 #define MESH_SOCKET_COUNTED 0x01 /* counts in its workload's handovers */
@@ -354,7 +354,8 @@ struct mesh_socket {
 #define MESH_SOCKET_SERVES                                                                                             \
 	0x08 /* direct: the side that accepted; its peer_cookie is the other's. UDP: the peer began */
 #define MESH_SOCKET_MISMATCH 0x10 /* direct: accepted by another workload than the one judged, to be ended */
-#define MESH_SOCKET_DATAGRAM 0x20 /* UDP, where the role does not say so: in events of refusals */
+#define MESH_SOCKET_FAILED_OPEN 0x20 /* passthrough: to the mesh while that was away; no egress policy was asked */
+#define MESH_SOCKET_DATAGRAM 0x40 /* UDP, where the role does not say so: in events of refusals */
 
 /* mesh_datagrams: HASH. Made by the programs, read and removed by meshd */
 struct mesh_datagram_key {
@@ -422,57 +423,7 @@ struct mesh_older {
 	__u32 inbound; /* 1: it came to a listener of the workload's */
 };
 
-/* --- private socket options, level MESH_SOL --------------------------------------------------------------------- */
-
-#define MESH_SOL 0x4d53
-#define MESH_SO_ACCEPTED 1 /* get, struct mesh_socket: what came with an accepted socket; ENOENT without a hand-over */
-#define MESH_SO_PRESENT 2 /* set, struct mesh_present, on a dial socket */
-#define MESH_SO_BEAT 3 /* set, struct mesh_beat, on a listener */
-#define MESH_SO_PURPOSE 4 /* set, struct mesh_purpose, once, by the socket maker */
-#define MESH_SO_QUESTION 5 /* on a names listener: set, struct mesh_question_key, then get, struct mesh_question */
-
-struct mesh_present {
-	struct mesh_endpoint client; /* what the application's accept() and getpeername() show */
-	__u32 peer_principal;
-	__u32 policy_generation;
-};
-
-enum __attribute__((enum_extensibility(closed))) mesh_listener_state {
-	MESH_LISTENER_SERVING = 1,
-	MESH_LISTENER_OVERLOADED = 2,
-	MESH_LISTENER_DRAINING = 3,
-};
-
-struct mesh_beat {
-	__u32 state; /* enum mesh_listener_state */
-	__u32 pad;
-};
-
-enum __attribute__((enum_extensibility(closed))) mesh_purpose_kind {
-	MESH_PURPOSE_LISTENER = 1,
-	MESH_PURPOSE_APPLICATION = 2, /* may connect to local destinations of this network namespace */
-	MESH_PURPOSE_TUNNEL = 3, /* may connect to the tunnel port of a node */
-	MESH_PURPOSE_NAMES = 4, /* may connect to the DNS port of a resolver that a workload of its namespace asked */
-};
-
-/* What came with a datagram at a names listener: who asks, and which resolver it meant. */
-struct mesh_question_key {
-	struct mesh_endpoint client;
-	struct mesh_endpoint listener;
-	__u32 netns; /* meshd's number; the kernel side takes the listener's own, whatever is written here */
-};
-
-struct mesh_question {
-	__u8 version;
-	__u8 pad[3];
-	__u32 workload;
-	struct mesh_endpoint resolver;
-};
-
-struct mesh_purpose {
-	__u32 kind; /* enum mesh_purpose_kind */
-	__u32 netns; /* meshd's number of the network namespace */
-};
+#include "mesh_options.h"
 
 #define MESH_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type)
 

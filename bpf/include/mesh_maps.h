@@ -18,7 +18,7 @@ struct mesh_own {
 	__u8 beat_state; /* enum mesh_listener_state; 0: no beat yet */
 	__u32 netns;
 	struct mesh_present present;
-	__u32 destination; /* application: the workload that the connect hook found there */
+	__u32 destination; /* application: the workload that the connect hook found there; names: who asks */
 	__u64 beat_ns;
 	__u64 reserved[2]; /* pinned with the others, so append-only like the ABI */
 };

@@ -16,6 +16,11 @@ static __always_inline void vouch_for(struct bpf_sock_ops *ctx, const struct mes
 	if (own && own->kind == MESH_PURPOSE_APPLICATION) {
 		vouch->kind = MESH_VOUCH_DIAL;
 		vouch->workload = own->destination;
+	} else if (own && own->kind == MESH_PURPOSE_NAMES) {
+		/* As if the asker called: its own resolver is its own business, a neighbour's is not. */
+		vouch->kind = MESH_VOUCH_OWN;
+		vouch->workload = own->destination;
+		vouch->source_workload = own->destination;
 	} else if (kept && kept->role == MESH_ROLE_OWN) {
 		vouch->kind = MESH_VOUCH_OWN;
 		vouch->workload = kept->workload;

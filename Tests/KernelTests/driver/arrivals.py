@@ -9,6 +9,7 @@ import time
 from play import (APPLICATION, MESH_SOL, ROOT, accepted_info, attempt, beat, dial, enter, listen, map_put, mesh_listener,
                   netns_cookie, present, results, tcp)
 
+NAMES, ASKER = 4, 6
 ALONE4, ALONE6 = ("10.9.0.2", 9001), ("fd99::1", 9001)
 
 
@@ -113,6 +114,39 @@ def mismatch():
     application.close()
 
 
+def ask(asker=None, target=("127.0.0.1", 53), purpose=NAMES):
+    made = dial(purpose)
+    code = 0
+    if asker is not None:
+        code = attempt(lambda: made.setsockopt(MESH_SOL, ASKER, struct.pack("II", asker, 0)))
+    if not code:
+        code = attempt(lambda: made.connect(target))
+    made.close()
+    return code
+
+
+def resolvers():
+    """w1 has a resolver on loopback, which w2 asks too; the proxy carries the questions of both."""
+    enter("w1")
+    resolver = listen(("127.0.0.1", 53))
+    for group in ("w1", "w2"):
+        enter(group)
+        code_of(("127.0.0.1", 53))  # noted, although the scene has nobody who would take it
+    results["asks_its_own"] = ask(1)
+    results["asks_a_neighbours"] = ask(2)
+    results["asks_for_nobody"] = ask()
+    results["asks_for_one_unknown"] = ask(99)
+    results["asks_with_another_purpose"] = ask(1, purpose=APPLICATION)
+    results["asks_where_nobody_asked"] = ask(1, ("127.0.0.2", 53))
+    resolver.close()
+    nobody = ask(1)
+    enter("outside")
+    resolver = listen(("127.0.0.1", 53))
+    results["asks_the_nodes"] = ask(2)
+    results["asks_without_a_resolver"] = nobody
+    resolver.close()
+
+
 def pending():
     """A cgroup that is marked, and of which meshd knows nothing yet."""
     os.mkdir(f"{ROOT}/made-later")
@@ -138,6 +172,7 @@ strict()
 exempt()
 permissive()
 mismatch()
+resolvers()
 pending()
 enter("w1")
 listeners.append(listen(("127.0.0.1", 9008)))
