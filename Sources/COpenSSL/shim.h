@@ -24,7 +24,7 @@ static inline int copenssl_ctx_only_tls13(SSL_CTX *ctx) {
 }
 static inline void copenssl_ctx_set_mode(SSL_CTX *ctx) {
   SSL_CTX_clear_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE);
-  SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
+  SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY | SSL_MODE_NO_AUTO_CHAIN);
 }
 static inline void copenssl_ctx_set_options(SSL_CTX *ctx) {
   SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
@@ -46,6 +46,12 @@ static inline int copenssl_set_server_name(SSL *ssl, const char *name) {
 }
 static inline int copenssl_add_chain_certificate(SSL_CTX *ctx, X509 *certificate) {
   return (int)SSL_CTX_add1_chain_cert(ctx, certificate);
+}
+// What the context's authorities know between its certificate and a root, without the root.
+static inline void copenssl_complete_chain(SSL_CTX *ctx) {
+  (void)SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR |
+                                        SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR);
+  ERR_clear_error();
 }
 
 // --- BIO
@@ -94,18 +100,30 @@ static inline int copenssl_chain_add(STACK_OF(X509) *chain, X509 *certificate) {
 }
 static inline void copenssl_chain_free(STACK_OF(X509) *chain) { sk_X509_pop_free(chain, X509_free); }
 
-// Fingerprint of all that the peer sent, in its order; 0 where that is more than any honest chain.
-static inline int copenssl_chain_digest(X509_STORE_CTX *context, unsigned char *digest) {
-  unsigned char digests[8 * SHA256_DIGEST_LENGTH];
+static inline int copenssl_digest_certificate(EVP_MD_CTX *digest, const X509 *certificate) {
+  unsigned char *bytes = NULL;
+  int count = i2d_X509(certificate, &bytes);
+  int done = count > 0 && EVP_DigestUpdate(digest, bytes, (size_t)count) == 1;
+  OPENSSL_free(bytes);
+  return done;
+}
+// Fingerprint (32 bytes) of all that the peer sent, the leaf first; 0 where that is more than any honest chain. `sha256` is
+// a fetched one: X509_digest would look it up for each certificate. DER says itself where it ends.
+static inline int copenssl_chain_digest(X509_STORE_CTX *context, const EVP_MD *sha256, unsigned char *bytes) {
   const STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(context);
-  X509 *leaf = X509_STORE_CTX_get0_cert(context);
+  const X509 *leaf = X509_STORE_CTX_get0_cert(context);
   int count = sent == NULL ? 0 : sk_X509_num(sent);
-  if (leaf == NULL || digest == NULL || count < 0 || count > 7) return 0;
-  for (int i = -1; i < count; i++) {
-    unsigned char *next = digests + (i + 1) * SHA256_DIGEST_LENGTH;
-    if (X509_digest(i < 0 ? leaf : sk_X509_value(sent, i), EVP_sha256(), next, NULL) != 1) return 0;
+  if (leaf == NULL || bytes == NULL || sha256 == NULL || count < 0 || count > 7) return 0;
+  EVP_MD_CTX *digest = EVP_MD_CTX_new();
+  int done = digest != NULL && EVP_DigestInit_ex(digest, sha256, NULL) == 1 && copenssl_digest_certificate(digest, leaf);
+  for (int i = 0; done && i < count; i++) {
+    const X509 *certificate = sk_X509_value(sent, i);
+    // The library puts the leaf among the others too.
+    if (i > 0 || certificate != leaf) done = copenssl_digest_certificate(digest, certificate);
   }
-  return SHA256(digests, (size_t)(count + 1) * SHA256_DIGEST_LENGTH, digest) != NULL;
+  done = done && EVP_DigestFinal_ex(digest, bytes, NULL) == 1;
+  EVP_MD_CTX_free(digest);
+  return done;
 }
 
 // Seconds since 1970 between which every certificate of a verified chain is valid; 0 if that can't be told.

@@ -43,12 +43,13 @@ package final class Certificate: @unchecked Sendable {
     package var uri: String? {
         var length = 0
         let capacity = Principal.lengthMax
-        let text = String(unsafeUninitializedCapacity: capacity) { buffer in
+        let text = withUnsafeTemporaryAllocation(of: UInt8.self, capacity: capacity) { buffer -> String? in
             let count = copenssl_uri_names(handle, buffer.baseAddress, capacity, &length)
-            return count == 1 && length <= capacity ? length : 0
+            guard count == 1, length > 0, length <= capacity else { return nil }
+            return String(decoding: buffer[..<length], as: UTF8.self)
         }
-        ERR_clear_error()
-        return text.isEmpty ? nil : text
+        TLSLibrary.forgetErrors()
+        return text
     }
 
     /// Seconds since 1970.

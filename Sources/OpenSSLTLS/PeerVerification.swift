@@ -21,13 +21,14 @@ func verifyPeer(_ isGood: Int32, _ context: OpaquePointer?) -> Int32 {
 func acceptLeaf(_ handle: OpaquePointer?, _ context: OpaquePointer?, _ state: ConnectionStatePointer) -> Int32 {
     guard let handle, X509_up_ref(handle) == 1 else { return 0 }
     let leaf = Certificate(owning: handle)
-    if let fault = workloadFault(leaf, state) {
+    let uri = leaf.uri
+    if let fault = workloadFault(leaf, uri, state) {
         state.pointee.verdict = fault
         // The alert will be bad_certificate.
         X509_STORE_CTX_set_error(context, X509_V_ERR_CERT_REJECTED)
         return 0
     }
-    state.pointee.peerPrincipal = leaf.uri
+    state.pointee.peerPrincipal = uri
     state.pointee.peerNotAfter = leaf.notAfter
     return 1
 }
@@ -50,23 +51,23 @@ private func chainFault(_ context: OpaquePointer?, _ state: ConnectionStatePoint
     return TLSFailure(.MESH_REASON_CERTIFICATE_INVALID, .local, "certificate of \(name): \(text)")
 }
 
-/// What the SPIFFE rules have against a leaf whose chain is good.
-private func workloadFault(_ leaf: Certificate, _ state: ConnectionStatePointer) -> TLSFailure? {
-    guard let principal = leaf.principal, !leaf.isAuthority else {
-        let found = leaf.isAuthority ? "it is an authority's" : "its URI is \(leaf.uri ?? "not one SPIFFE ID")"
+/// What the SPIFFE rules have against a leaf whose chain is good. `uri`: the leaf's.
+private func workloadFault(_ leaf: Certificate, _ uri: String?, _ state: ConnectionStatePointer) -> TLSFailure? {
+    guard let uri, let principal = Principal(parsing: uri), !leaf.isAuthority else {
+        let found = leaf.isAuthority ? "it is an authority's" : "its URI is \(uri ?? "not one SPIFFE ID")"
         return TLSFailure(.MESH_REASON_CERTIFICATE_INVALID, .local, "not a workload's certificate: \(found)")
     }
     switch state.pointee.role {
     case .server:
         guard let own = state.pointee.identity?.trust.trustDomain, principal.trustDomain == own else {
-            return otherTrustDomain(principal.uri, state.pointee.identity?.trust.trustDomain ?? "none")
+            return otherTrustDomain(uri, state.pointee.identity?.trust.trustDomain ?? "none")
         }
     case .client:
         let expected = state.pointee.expectedPrincipal ?? ""
-        guard principal.uri == expected else {
+        guard uri == expected else {
             return TLSFailure(
                 .MESH_REASON_SERVER_PRINCIPAL_MISMATCH, .local,
-                "the server is \(principal.uri), expected \(expected)")
+                "the server is \(uri), expected \(expected)")
         }
     }
     return nil

@@ -39,6 +39,9 @@ package final class TLSIdentity: @unchecked Sendable {
         guard SSL_CTX_use_certificate(context, leaf.handle) == 1,
             TLSLibrary.cleansing({ SSL_CTX_use_PrivateKey(context, privateKey.handle) }) == 1
         else { throw .last("cannot use the certificate") }
+        // Once: without a chain the library would build one in every handshake, check its signatures and send the root
+        // as well.
+        if certificates.count == 1 { copenssl_complete_chain(context) }
         for issuer in certificates.dropFirst() where copenssl_add_chain_certificate(context, issuer.handle) != 1 {
             throw .last("cannot use the certificate chain")
         }

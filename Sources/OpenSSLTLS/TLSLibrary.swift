@@ -32,6 +32,14 @@ package enum TLSLibrary {
     private static let hasOwnMemory: Bool =
         CRYPTO_set_mem_functions(clinux_piece_take, clinux_piece_resize, clinux_piece_give) == 1
 
+    /// Looked up once; immutable.
+    struct Digest: @unchecked Sendable {
+        /// Nil only for lack of memory.
+        let algorithm = EVP_MD_fetch(nil, "SHA256", nil)
+    }
+
+    static let sha256 = Digest()
+
     static func cleansing<Result>(_ body: () -> Result) -> Result {
         clinux_cleanse_freed(1)
         defer { clinux_cleanse_freed(0) }

@@ -15,7 +15,8 @@ final class VerifiedChains: Sendable {
         init?(_ context: OpaquePointer?, role: ConnectionState.Role) {
             self.role = role
             let isWhole = withUnsafeMutableBytes(of: &digest) {
-                copenssl_chain_digest(context, $0.baseAddress?.assumingMemoryBound(to: UInt8.self)) == 1
+                copenssl_chain_digest(
+                    context, TLSLibrary.sha256.algorithm, $0.baseAddress?.assumingMemoryBound(to: UInt8.self)) == 1
             }
             guard isWhole else { return nil }
         }

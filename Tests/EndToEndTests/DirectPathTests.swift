@@ -93,6 +93,39 @@ extension EndToEnd {
             #expect(try Traffic.ending("direct-chat", within: 10).broken == false)
         }
 
+        /// How often threads of node a's proxy waited for something while the body ran, and for how long that was.
+        private func waits(_ body: () throws -> Void) throws -> (count: Int, seconds: Double) {
+            let files = try Lab.meshProcesses("a", "proxy").map { "/proc/\($0)/task/*/status" }.joined(separator: " ")
+            let count = { () throws -> Int in
+                let sum = "awk '/^voluntary_ctxt_switches/ { n += $2 } END { print n }'"
+                return Int(try Shell.output("\(sum) \(files)").filter(\.isNumber)) ?? 0
+            }
+            let (begin, before) = (ContinuousClock.now, try count())
+            try body()
+            let after = try count()
+            return (after - before, (ContinuousClock.now - begin) / .seconds(1))
+        }
+
+        /// Whoever works waits again afterwards: a proxy that had a hand in a connection would have waited once for each at
+        /// least, as it does for those to another node.
+        @Test func directConnectionsGiveTheProxyNothingToDo() throws {
+            #expect(try becomesDirect(Self.inner))
+            let connections = 300
+            let many = { (address: String) throws in
+                #expect(try Traffic.client("many \(connections)", to: address).answered == connections)
+            }
+            // Sweeps, beats, and what meshd asks each second.
+            let idle = try waits { try Shell.output("sleep 4") }
+            let tunnelled = try waits { try many("echo") }
+            let direct = try waits {
+                try many(Self.inner)
+                #expect(try Traffic.client("download 100000000", to: Self.inner).intact == Traffic.yes)
+            }
+            let background = { (seconds: Double) in Int(Double(idle.count) / idle.seconds * seconds) }
+            #expect(tunnelled.count - background(tunnelled.seconds) > connections, "\(tunnelled), idle \(idle)")
+            #expect(direct.count - background(direct.seconds) < connections / 3, "\(direct), idle \(idle)")
+        }
+
         @Test func istioCountsEachConnectionOnceForEachReporter() throws {
             #expect(try becomesDirect(Self.inner))
             let opened = { (reporter: String) throws in

@@ -22,6 +22,16 @@ struct Authority {
                 notAfter: Self.now + 100_000), key: key)
     }
 
+    /// One below `root`.
+    init(below root: Authority) throws {
+        key = try PrivateKey.makeP256()
+        trustDomain = root.trustDomain
+        certificate = try Certificate.signed(
+            CertificateRequest(
+                subject: .authority(commonName: "intermediate"), notBefore: Self.now - 100_000,
+                notAfter: Self.now + 100_000), key: key, by: root.certificate, root.key)
+    }
+
     func trust() throws -> TLSTrust { try TLSTrust(trustDomain: trustDomain, bundle: certificate.pem()) }
 
     static func principal(_ account: String, _ trustDomain: String = "mesh.example") throws -> Principal {
@@ -30,7 +40,7 @@ struct Authority {
 
     func identity(
         _ account: String, of leafTrustDomain: String? = nil, from begin: Int64 = -300, to end: Int64 = 3_600,
-        trust other: TLSTrust? = nil
+        trust other: TLSTrust? = nil, issuers: [Certificate] = []
     ) throws -> TLSIdentity {
         let principal = try Self.principal(account, leafTrustDomain ?? trustDomain)
         let leafKey = try PrivateKey.makeP256()
@@ -39,7 +49,8 @@ struct Authority {
                 subject: .workload(principal), notBefore: Self.now + begin, notAfter: Self.now + end),
             key: leafKey, by: certificate, key)
         return try TLSIdentity(
-            principal: principal.uri, chain: leaf.pem(), key: leafKey.pem(), trust: other ?? trust())
+            principal: principal.uri, chain: leaf.pem() + issuers.flatMap { try $0.pem() }, key: leafKey.pem(),
+            trust: other ?? trust())
     }
 
     /// An identity whose certificate has just these extensions; the context is made for a good one and gets it then.

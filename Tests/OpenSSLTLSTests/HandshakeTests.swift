@@ -1,4 +1,5 @@
 import CMeshABI
+import COpenSSL
 import MeshModel
 import Testing
 
@@ -43,6 +44,41 @@ import Testing
         #expect(link.clientWrites(Array("ping".utf8)) == nil)
         while link.flushClient(size) > 0 {}
         #expect(link.serverReads().bytes == Array("ping".utf8))
+    }
+
+    // MARK: chains that are sent
+
+    private func certificatesSent(by server: TLSIdentity) throws -> Int32 {
+        let context = try TLSContext.make(trust: nil)
+        defer { SSL_CTX_free(context) }
+        let link = try Link()
+        let client = try RawClient(context: context, socket: link.clientSocket, serverName: server.serverName)
+        link.server = try TLSConnection(
+            server: TLSServerContext(identities: [server]), descriptor: link.serverSocket, clock: Authority.now)
+        for _ in 0..<4 {
+            client.handshake()
+            _ = link.server?.handshake()
+            link.flushServer()
+        }
+        return client.peerCertificateCount
+    }
+
+    @Test func theRootIsNotSent() throws { #expect(try certificatesSent(by: web) == 1) }
+
+    @Test func whatLiesBetweenIsSentFromTheChainOrElseFromTheBundle() throws {
+        let issuer = try Authority(below: authority)
+        let roots = try authority.trust()
+        let both = try TLSTrust(
+            trustDomain: authority.trustDomain, bundle: authority.certificate.pem() + issuer.certificate.pem())
+        let fromChain = try issuer.identity("web", trust: roots, issuers: [issuer.certificate])
+        let fromBundle = try issuer.identity("web", trust: both)
+        for server in [fromChain, fromBundle] {
+            #expect(try certificatesSent(by: server) == 2)
+            // To a peer that knows the root alone.
+            let outcome = try handshake(clock: Authority.now, shop, server)
+            #expect(outcome.client == .done, "\(outcome.client)")
+        }
+        #expect(try certificatesSent(by: issuer.identity("web", trust: roots)) == 1)
     }
 
     // MARK: chains that were found good before

@@ -33,6 +33,9 @@ final class RawClient {
         if SSL_do_handshake(ssl) != 1 { lastError = UInt(ERR_peek_error()) }
     }
 
+    /// What the server has sent of its chain, the leaf included.
+    var peerCertificateCount: Int32 { SSL_get_peer_cert_chain(ssl).map { OPENSSL_sk_num($0) } ?? 0 }
+
     /// The alert that the server has sent.
     func alert() -> Int32 {
         var reason = copenssl_error_reason(UInt(lastError))

@@ -7,7 +7,8 @@ import Testing
 
 @testable import OpenSSLTLS
 
-@Suite struct TransferTests {
+// One after the other: what one of them holds is measured.
+@Suite(.serialized) struct TransferTests {
     let authority: Authority
     let web: TLSIdentity
     let shop: TLSIdentity

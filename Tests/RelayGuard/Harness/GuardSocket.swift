@@ -24,8 +24,12 @@ enum GuardSocket {
         return descriptor
     }
 
-    static func connect(_ address: SocketAddress) throws -> Int32 {
+    static func connect(_ address: SocketAddress, from source: SocketAddress? = nil) throws -> Int32 {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        if let source {
+            var endpoint = endpoint(source)
+            guard clinux_bind_endpoint(descriptor, &endpoint, 0) == 0 else { throw GuardFailure("bind: \(errno)") }
+        }
         var endpoint = endpoint(address)
         let code = clinux_connect_endpoint(descriptor, &endpoint, 0)
         guard code == 0 else { throw GuardFailure("connect: error \(code)") }

@@ -39,13 +39,15 @@ enum RelayGuard {
         defer { a.stop() }
         let b = try GuardNode("b", mesh: mesh, place: place)
         defer { b.stop() }
-        try Phases(exchange: Exchange(capture: a.capture, listener: listener), counters: counters).run()
+        let exchange = Exchange(capture: a.capture, listener: listener)
+        try Phases(exchange: exchange, tunnels: TunnelOpenings(mesh), counters: counters).run()
     }
 }
 
 /// Everything that is counted, in order, each after a warm-up of its own kind.
 struct Phases {
     let exchange: Exchange
+    let tunnels: TunnelOpenings
     let counters: Counters?
 
     func run() throws {
@@ -64,6 +66,7 @@ struct Phases {
             try exchange.move(piece, from: first.client, to: first.server)
         }
         try phase("connection", warmUp: 30, units: 100) { try exchange.close(try exchange.open()) }
+        try phase("handshake", warmUp: 10, units: counters == nil ? 50 : 100) { try tunnels.openAndClose() }
     }
 
     /// `units` times `body`, which does `each` of what the phase counts.

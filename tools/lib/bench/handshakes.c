@@ -43,6 +43,8 @@ static SSL_CTX *context(char **arguments)
 	SSL_CTX_set_ciphersuites(made, "TLS_AES_128_GCM_SHA256");
 	SSL_CTX_set1_groups_list(made, "X25519");
 	SSL_CTX_set_session_cache_mode(made, SSL_SESS_CACHE_OFF);
+	/* As proxies do: the root is not sent. */
+	SSL_CTX_set_mode(made, SSL_MODE_NO_AUTO_CHAIN);
 	SSL_CTX_set_verify(made, SSL_VERIFY_PEER, NULL);
 	if (SSL_CTX_use_certificate_chain_file(made, arguments[2]) != 1 ||
 	    SSL_CTX_use_PrivateKey_file(made, arguments[3], SSL_FILETYPE_PEM) != 1 ||

@@ -6,6 +6,8 @@
  *   load rate HOST PORT CONNECTIONS RATE SECONDS requests of /1KiB at fixed times; prints answers, p50 and p99 in us, each
  *                                                from the time at which it was due
  *   load connects HOST PORT COUNT                prints CPU nanoseconds of connect() alone, per call
+ *   load principals HOST PORT CGROUPS COUNT      COUNT processes, the first in cgroup CGROUPS1, each with one connection
+ *                                                that echoes; prints nanoseconds until all of them have, and waits
  *   load spin                                    keeps its processor awake at the lowest priority
  */
 #define _GNU_SOURCE
@@ -20,8 +22,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -292,6 +297,71 @@ static int rate(char **arguments)
 	return got < due_max;
 }
 
+/* --- principals */
+
+enum { PRINCIPALS_WAIT_MS = 100000 };
+
+static void enter(const char *cgroups, int number)
+{
+	char path[512];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s%d/cgroup.procs", cgroups, number);
+	file = fopen(path, "w");
+	if (!file || fprintf(file, "%d\n", getpid()) < 0 || fclose(file) != 0)
+		fail(path);
+}
+
+static void await(const int *counter, int wanted, const char *what)
+{
+	for (int i = 0; __atomic_load_n(counter, __ATOMIC_ACQUIRE) < wanted; i++) {
+		if (i == PRINCIPALS_WAIT_MS || waitpid(-1, NULL, WNOHANG) > 0) {
+			printf("%d of %d %s\n", *counter, wanted, what);
+			exit(1);
+		}
+		usleep(1000);
+	}
+}
+
+static _Noreturn void principals(char **arguments)
+{
+	struct addrinfo *to = target(arguments[0], arguments[1]);
+	int count = atoi(arguments[3]), start[2];
+	/* How many have entered their cgroups, and how many have been answered. */
+	int *reached = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t before;
+	char byte = 'x';
+
+	if (reached == MAP_FAILED || pipe(start) < 0)
+		fail("principals");
+	for (int i = 1; i <= count; i++) {
+		int s;
+
+		if (fork() != 0)
+			continue;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(start[1]);
+		enter(arguments[2], i);
+		__atomic_add_fetch(&reached[0], 1, __ATOMIC_RELEASE);
+		if (read(start[0], &byte, 1) != 0)
+			fail("start");
+		s = connected(to);
+		if (send(s, &byte, 1, MSG_NOSIGNAL) != 1 || recv(s, &byte, 1, 0) != 1)
+			fail("echo");
+		__atomic_add_fetch(&reached[1], 1, __ATOMIC_RELEASE);
+		for (;;)
+			pause();
+	}
+	await(&reached[0], count, "entered their cgroups");
+	before = now_ns(CLOCK_MONOTONIC);
+	close(start[1]);
+	await(&reached[1], count, "were answered");
+	printf("%llu\n", (unsigned long long)(now_ns(CLOCK_MONOTONIC) - before));
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
 /* --- connects and spin */
 
 static int connects(char **arguments)
@@ -339,8 +409,10 @@ int main(int count, char **arguments)
 		return rate(arguments + 2);
 	if (count == 5 && strcmp(arguments[1], "connects") == 0)
 		return connects(arguments + 2);
+	if (count == 6 && strcmp(arguments[1], "principals") == 0)
+		principals(arguments + 2);
 	if (count == 2 && strcmp(arguments[1], "spin") == 0)
 		spin();
-	fprintf(stderr, "usage: load serve | bulk | rate | connects | spin, see load.c\n");
+	fprintf(stderr, "usage: load serve | bulk | rate | connects | principals | spin, see load.c\n");
 	return 64;
 }

@@ -13,7 +13,7 @@ bench_rounds() {
     bench_is_wanted "$rows" || return 0
     say "measures $rows"
     for round in $(seq "$BENCH_ROUNDS"); do
-        for path in $paths; do
+        for path in $(bench_turn "$round" "$paths"); do
             bench_undisturbed "$probe" "$path" "$@" || die "$probe $path $* failed in round $round: $(tail -n 2 "$LAB_STATE/bench/errors")"
             index=0
             for row in $rows; do
@@ -25,6 +25,9 @@ bench_rounds() {
     done
 }
 
+# bench_turn ROUND PATHS: who was last begins the next round.
+bench_turn() { tr -s ' ' '\n' <<<"$2" | if [ $(($1 % 2)) -eq 1 ]; then cat; else tac; fi; }
+
 # Whether --only names one of ROWS.
 bench_is_wanted() {
     local row
@@ -32,6 +35,10 @@ bench_is_wanted() {
     for row in $1; do [[ " ${BENCH_ONLY//,/ } " != *" $row "* ]] || return 0; done
     return 1
 }
+
+# bench_metrics NODE, and bench_metric NODE NAME: the sum of its series.
+bench_metrics() { lab_in "$1" none curl -sf -m 5 "http://[::1]:$LAB_METRICS_PORT/metrics"; }
+bench_metric() { bench_metrics "$1" | awk -v name="$2" 'index($1 "{", name "{") == 1 { sum += $NF } END { printf "%d\n", sum }'; }
 
 # Sets values and disturbed.
 bench_undisturbed() {
@@ -69,8 +76,9 @@ bench_median() {
     [ -n "${BENCH_SAMPLES[$1 $2]:-}" ] && printf '%s\n' ${BENCH_SAMPLES[$1 $2]} | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }' || echo -
 }
 
-# bench_medians ROW UNIT: adds the row to the table.
+# bench_medians ROW UNIT: adds the row to the table; with --only, if it was measured.
 bench_medians() {
+    [ -z "$BENCH_ONLY" ] || [[ " ${!BENCH_SAMPLES[*]} " == *" $1 "* ]] || return 0
     bench_row "$1" "$2" "$(bench_median "$1" direct)" "$(bench_median "$1" culvert)" "$(bench_median "$1" envoy)" \
         "$(bench_median "$1" haproxy)" "${BENCH_DISTURBED[$1]:-no}"
 }

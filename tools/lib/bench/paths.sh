@@ -18,29 +18,7 @@ bench_applications_start() {
     cc -O2 -o "$BENCH_BIN/handshakes" "$ROOT/tools/lib/bench/handshakes.c" -lssl -lcrypto
     chmod -R a+rX "$BENCH_BIN"
     bench_pins
-    mkdir -p "$LAB_STATE/web-bench"/{html,logs,temporary}
-    head -c 1024 /dev/zero | tr '\0' 'x' >"$LAB_STATE/web-bench/html/1KiB"
-    cat >"$LAB_STATE/web-bench/nginx.conf" <<CONF
-daemon off;
-worker_processes 1;
-pid $LAB_STATE/web-bench/nginx.pid;
-error_log $LAB_STATE/web-bench/logs/error.log warn;
-events { worker_connections 4096; }
-http {
-    access_log off;
-    client_body_temp_path $LAB_STATE/web-bench/temporary/body;
-    proxy_temp_path $LAB_STATE/web-bench/temporary/proxy;
-    fastcgi_temp_path $LAB_STATE/web-bench/temporary/fastcgi;
-    uwsgi_temp_path $LAB_STATE/web-bench/temporary/uwsgi;
-    scgi_temp_path $LAB_STATE/web-bench/temporary/scgi;
-    keepalive_requests 100000000;
-    server {
-        listen $BENCH_WEB_PORT backlog=4096;
-        root $LAB_STATE/web-bench/html;
-        open_file_cache max=16;
-    }
-}
-CONF
+    bench_nginx_configure bench "$BENCH_WEB_PORT"
     bench_let_plaintext_in
     lab_start bench-web b w2 taskset -c "$PIN_APPLICATION" nginx -p "$LAB_STATE/web-bench" -c "$LAB_STATE/web-bench/nginx.conf"
     lab_start bench-bulk b w2 taskset -c "$PIN_APPLICATION" "$BENCH_BIN/load" serve "$BENCH_BULK_PORT"
@@ -62,6 +40,34 @@ spec:
   selector: {matchLabels: {app: b-w2}}
   exempt: [$exempt]
 YAML
+}
+
+# bench_nginx_configure NAME PORT: one worker that serves /1KiB, configured in LAB_STATE/web-NAME.
+bench_nginx_configure() {
+    local prefix=$LAB_STATE/web-$1
+    mkdir -p "$prefix"/{html,logs,temporary}
+    head -c 1024 /dev/zero | tr '\0' 'x' >"$prefix/html/1KiB"
+    cat >"$prefix/nginx.conf" <<CONF
+daemon off;
+worker_processes 1;
+pid $prefix/nginx.pid;
+error_log $prefix/logs/error.log warn;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    client_body_temp_path $prefix/temporary/body;
+    proxy_temp_path $prefix/temporary/proxy;
+    fastcgi_temp_path $prefix/temporary/fastcgi;
+    uwsgi_temp_path $prefix/temporary/uwsgi;
+    scgi_temp_path $prefix/temporary/scgi;
+    keepalive_requests 100000000;
+    server {
+        listen $2 backlog=4096;
+        root $prefix/html;
+        open_file_cache max=16;
+    }
+}
+CONF
 }
 
 # The load, the proxy beside it, the proxy at the other end and the application have a processor each where there are four;
@@ -261,20 +267,35 @@ CONF
 bench_load() {
     local path=$1 workload=none
     shift
-    [ "$path" != culvert ] || workload=w1
+    case $path in
+    culvert | near) workload=w1 ;;
+    plain)
+        (echo "$BASHPID" >"$(lab_cgroup_root)/plain-load/cgroup.procs" && in_netns "$(lab_netns a)" taskset -c "$PIN_LOAD" "$@")
+        return
+        ;;
+    esac
     lab_in a "$workload" taskset -c "$PIN_LOAD" "$@"
 }
 
 # bench_host PATH SERVICE-NUMBER and bench_port PATH PORT
 bench_host() {
-    case $1 in direct) lab_address4 b ;; culvert) lab_virtual4 "$2" ;; envoy) echo 127.0.0.1 ;; esac
+    case $1 in
+    direct) lab_address4 b ;;
+    culvert) lab_virtual4 "$2" ;;
+    envoy) echo 127.0.0.1 ;;
+    plain | near) lab_address4 a ;;
+    esac
 }
 bench_port() {
-    if [ "$1" = envoy ]; then echo $((BENCH_ENVOY_OFFSET + $2)); else echo "$2"; fi
+    case $1 in
+    envoy) echo $((BENCH_ENVOY_OFFSET + $2)) ;;
+    plain) echo $((BENCH_PLAIN_OFFSET + $2)) ;;
+    *) echo "$2" ;;
+    esac
 }
 bench_web() { echo "http://$(bench_host "$1" 16):$(bench_port "$1" "$BENCH_WEB_PORT")/1KiB"; }
 
-# bench_cpu PATH [NODE]: CPU microseconds of the path's proxies so far.
+# bench_cpu PATH [NODE]: CPU microseconds of the path's proxies so far; of the two paths inside a node, of all processes.
 bench_cpu() {
     local node list=()
     for node in ${2:-a b}; do
@@ -284,6 +305,10 @@ bench_cpu() {
         haproxy) list+=("$(lab_cgroup_root)/haproxy/cpu.stat") ;;
         esac
     done
+    case $1 in
+    near) list+=("$(lab_cgroup a w1)/cpu.stat" "$(lab_cgroup a w2)/cpu.stat" "$(lab_cgroup a)/culvert/proxy/cpu.stat") ;;
+    plain) list+=("$(lab_cgroup_root)"/plain-{load,web,bulk}/cpu.stat) ;;
+    esac
     [ ${#list[@]} -gt 0 ] || { echo 0 && return; }
     awk '/^usage_usec/ { sum += $2 } END { print sum }' "${list[@]}"
 }

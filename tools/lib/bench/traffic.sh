@@ -54,7 +54,7 @@ probe_bulk() {
     after=$(bench_cpu "$path")
     [ "${total:-0}" -gt 0 ] || return 1
     awk -v bytes="$bytes" -v time="$time" -v total="$total" -v cpu=$((after - before)) \
-        'BEGIN { printf "%.3f %.3f\n", bytes / time, cpu * 1000 / total }'
+        'BEGIN { printf "%.4g %.3f\n", bytes / time, cpu * 1000 / total }'
 }
 
 # bench_wrk PATH CONNECTIONS [ARGUMENT…]: prints requests, requests/s, p50 in us.

@@ -28,3 +28,5 @@ struct relay_shared {
 
 /* Names what was counted since the last mark and begins anew. Does nothing outside callgrind. */
 void relay_mark(const char *name);
+/* From here on what this thread does is not counted, or is again. */
+void relay_toggle_counting(void);
