@@ -30,6 +30,8 @@ struct Flow {
         static let plaintext = Marks(rawValue: 1024)
         /// Of UDP: one socket and one peer.
         static let datagram = Marks(rawValue: 16_384)
+        /// Between two workloads of this node without the proxy.
+        static let direct = Marks(rawValue: 4096)
         /// The series leave out what it carried before this meshd ran.
         static let baselined = Marks(rawValue: 2048)
     }
@@ -158,6 +160,15 @@ struct Flow {
             pid = event.pid
             command = pool.name(event.command)
         }
+    }
+
+    /// See `FlowRow.path`. Empty for what was refused, and until the proxy has said where it goes.
+    var path: String {
+        if progress == .refused { return "" }
+        if marks.contains(.direct) { return "direct" }
+        if marks.contains(.passthrough) || marks.contains(.plaintext) { return "plain" }
+        if tunnel != 0 { return "tunnel" }
+        return direction == .local ? "relayed" : ""
     }
 
     var security: ConnectionSecurity {

@@ -28,7 +28,10 @@ extension FlowTable {
                 flow.marks.insert(.datagram)
                 namePeer(of: &flow, event)
             }
-            if event.role == .direct { namePeer(ofDirect: &flow, event) }
+            if event.role == .direct {
+                flow.marks.insert(.direct)
+                namePeer(ofDirect: &flow, event)
+            }
             // Of a connection that is older than its workload, which it is shown with.
             flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
         }

@@ -33,6 +33,9 @@ package struct FlowRow: Equatable, Sendable, Decodable {
     package var service = ""
     /// `tcp` or `udp`.
     package var transport = "tcp"
+    /// How it goes, once that is known: `tunnel`; within the node `direct` (kernel only) or `relayed` (by the proxy);
+    /// `plain` (no mesh between). Nil in records of versions that did not write it.
+    package var path: String? = ""
     package var bytesSent: UInt64 = 0
     package var bytesReceived: UInt64 = 0
     /// Of UDP; 0 otherwise.
@@ -70,7 +73,7 @@ package struct FlowRow: Equatable, Sendable, Decodable {
 
     private enum CodingKeys: String, CodingKey {
         case id, node, direction, source, service, approximate, retransmits, state, verdict, reason, pid, command
-        case tunnel, policy, rule, transport
+        case tunnel, policy, rule, transport, path
         case dryRunPolicy = "dry_run_policy"
         case dryRunRule = "dry_run_rule"
         case datagramsSent = "datagrams_sent"
@@ -127,6 +130,7 @@ extension FlowRow: JSONWritable {
         json.member("peer_node", peerNode)
         json.member("tunnel", tunnel)
         json.member("transport", transport)
+        json.member("path", path ?? "")
         json.member("bytes_sent", bytesSent)
         json.member("bytes_received", bytesReceived)
         json.member("datagrams_sent", datagramsSent)
@@ -250,6 +254,7 @@ extension FlowRow {
         originalDestination = flow.destination.text
         service = flow.marks.contains(.serviceInferred) ? "" : flow.service?.service ?? ""
         transport = flow.marks.contains(.datagram) ? "udp" : "tcp"
+        path = flow.path
         bytesSent = flow.bytesSent
         bytesReceived = flow.bytesReceived
         datagramsSent = flow.datagramsSent

@@ -28,11 +28,13 @@ extension EndToEnd {
             (try? Traffic.client("ping-pong 1", to: address, from: workload))?.microseconds != nil
         }
 
-        /// Calls until one of the calls takes none of the proxy's connections.
+        /// Calls until the flow of one of the calls is shown as direct.
         private func becomesDirect(_ address: String, from workload: String = "w1") throws -> Bool {
             try Shell.waits(15) {
-                let before = try proxied
-                return try call(address, from: workload) && proxied == before
+                let known = try Lab.flows("a").map(\.id).max() ?? 0
+                guard call(address, from: workload) else { return false }
+                return try shownFlow(from: workload, to: address) { $0.id > known && !$0.path.isEmpty }?.path
+                    == "direct"
             }
         }
 
@@ -52,7 +54,7 @@ extension EndToEnd {
             #expect(names.getsockname?.address == Lab.address("a", client))
             #expect(try proxied == before)
             let flow = try shownFlow(from: client, to: address) { $0.bytesReceived >= 3_000_000 }
-            #expect(flow?.verdict == "allowed" && flow?.tunnel == 0, "\(String(describing: flow))")
+            #expect(flow?.verdict == "allowed" && flow?.path == "direct", "\(String(describing: flow))")
             #expect(flow?.sourcePrincipal == Lab.principalPrefix + "a-\(client)")
             #expect(flow?.destinationWorkload == (address == Self.inner ? "shop/a-w3" : "shop/a-w2"))
         }

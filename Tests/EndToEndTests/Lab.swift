@@ -146,6 +146,7 @@ enum Lab {
 
 /// One line of `meshctl flows -o json`: the fields that it promises.
 struct Flow: Decodable {
+    let id: UInt64
     let sourcePrincipal: String?
     let destinationPrincipal: String?
     let source: String?
@@ -159,6 +160,7 @@ struct Flow: Decodable {
     let originalDestination: String?
     let peerNode: String?
     let tunnel: UInt32?
+    let path: String
 
     enum CodingKeys: String, CodingKey {
         case sourcePrincipal = "source_principal"
@@ -169,7 +171,7 @@ struct Flow: Decodable {
         case bytesReceived = "bytes_received"
         case originalDestination = "original_destination"
         case peerNode = "peer_node"
-        case state, verdict, reason, source, tunnel
+        case id, state, verdict, reason, source, tunnel, path
     }
 }
 

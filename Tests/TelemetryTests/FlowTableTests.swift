@@ -154,6 +154,19 @@ import Testing
         }
     }
 
+    @Test(arguments: [(FlowDirection.outbound, "tunnel"), (.local, "relayed")])
+    func flowSaysWhichWayItGoesOnceThatIsKnown(_ way: (FlowDirection, String)) {
+        var table = FlowTable()
+        table.record(kernel(.opened))
+        #expect(rows(table).first?.path == "")
+        table.record(opened(way.0))
+        #expect(rows(table).first?.path == way.1)
+        table.record(kernel(.opened, .direct, cookie: 8))
+        #expect(rows(table).first { $0.path == "direct" }?.direction == "local")
+        table.record(kernel(.opened, .passthrough, cookie: 9))
+        #expect(rows(table).contains { $0.path == "plain" })
+    }
+
     @Test func refusedStreamIsInTheSeriesOfItsDestination() throws {
         var table = FlowTable()
         var denied = opened(.inbound, cookie: 0)

@@ -99,7 +99,7 @@ import Testing
         table.record(datagrams(.live), addsUnknown: true)
         let row = try #require(table.page(changedAfter: 0, limit: 9, now: 2_000).flows.first)
         #expect(row.transport == "udp" && row.direction == "inbound" && row.rule == "no-policy")
-        #expect("\(row.source)" == "0.0.0.1:2" && row.state == .open)
+        #expect("\(row.source)" == "0.0.0.1:2" && row.state == .open && row.path == "plain")
         #expect(row.bytesSent == 8 && row.bytesReceived == 600)
         #expect(row.datagramsSent == 1 && row.datagramsReceived == 2)
     }
