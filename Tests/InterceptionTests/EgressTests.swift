@@ -200,6 +200,28 @@ import Testing
         #expect(try goesOn(anyPort, "192.0.2.1:443", name: "a.example", at: 601))
     }
 
+    @Test func anAddressOfTwoListedNamesStaysUntilBothHaveLeft() throws {
+        let (exact, below) = (
+            EgressPolicyResource.Entry(.name("api.example"), ports: [443]),
+            EgressPolicyResource.Entry(.name("*.example"), ports: [443])
+        )
+        let kernel = FakeKernel()
+        let state = try state(snapshot(.listed, [exact, below]), kernel)
+        try state.learn(resolution("api.example", ["192.0.2.1"]), snapshot(.listed, [exact, below]), now: 0)
+        func apply(_ entries: [EgressPolicyResource.Entry]) throws {
+            try state.apply(snapshot(.listed, entries), cgroups: [], listeners: [], unreachable: [:])
+        }
+        try apply([below])
+        #expect(
+            addresses(kernel) == ["192.0.2.1"]
+                && kernel.egress.content.values.map(\.value.name) == [
+                    EgressPlan.number(ofName: "*.example")
+                ])
+        #expect(try goesOn(state, "192.0.2.1:443", name: "api.example"), "it could be made now")
+        try apply([.init(.name("other.example"), ports: [443])])
+        #expect(addresses(kernel).isEmpty)
+    }
+
     /// A longer prefix that ends would take away what a shorter one gives.
     @Test func whatABlockListsIsNotLearned() throws {
         let named = try snapshot(.listed, [.init(.name("a.example"), ports: [443])])
