@@ -190,6 +190,11 @@ import Testing
         #expect(try !goesOn(state, "192.0.2.1:443", at: 601))
         #expect(try goesOn(state, "192.0.2.1:443", name: "a.example", at: 601), "the lease is no policy")
         #expect(try !goesOn(state, "192.0.2.1:80", name: "a.example", at: 601))
+        let (seven, address) = (WorkloadID(rawValue: 7), try #require(SocketAddress(parsing: "192.0.2.1:443")))
+        #expect(
+            state.allowsEgress(seven, address, byName: nil, now: 601 * Self.second), "an earlier version let it out")
+        let elsewhere = try #require(SocketAddress(parsing: "192.0.2.1:80"))
+        #expect(!state.allowsEgress(seven, elsewhere, byName: nil, now: 601 * Self.second))
         for entries: [EgressPolicyResource.Entry] in [
             [.init(.name("b.example"), ports: [443])], [.init(.name("a.example"), ports: [80])],
         ] {
