@@ -10,7 +10,7 @@ extension Interceptor {
     func judgeEgressAgain(_ event: mesh_event) {
         let socket = event.socket
         let isAllowed = kernel.allowsEgress(
-            WorkloadID(rawValue: socket.workload), SocketAddress(socket.destination), byName: socket.egress_name,
+            WorkloadID(rawValue: socket.workload), SocketAddress(socket.destination), byName: socket.nameThatLetItOut,
             now: BootClock.nanoseconds())
         guard !isAllowed, let ruling = egressDenial(of: socket) else { return }
         callbacks.connectionEnded(socket.cookie, ruling)
@@ -44,6 +44,9 @@ extension mesh_socket {
     var isEgress: Bool {
         UInt32(role) == mesh_socket_role.MESH_ROLE_PASSTHROUGH.rawValue && flags & UInt8(MESH_SOCKET_FAILED_OPEN) == 0
     }
+
+    /// Nil where programs of an earlier version let it out, which note none: an upgrade cuts nothing that a name may have.
+    fileprivate var nameThatLetItOut: UInt32? { version >= UInt8(MESH_ABI_EGRESS_NAME) ? egress_name : nil }
 }
 
 extension mesh_event {

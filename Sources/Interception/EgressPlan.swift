@@ -77,15 +77,16 @@ struct EgressPlan {
         return !view.covers(IPAddress(key.address), port)
     }
 
-    /// Whether what was let out by `name` (0: as an address) may go on: its lease is no part of the policy.
-    func allows(_ workload: WorkloadID, _ destination: SocketAddress, byName name: UInt32) -> Bool {
+    /// Whether what was let out by `name` (0: as an address; nil: nobody noted by what) may go on: its lease is no part of
+    /// the policy.
+    func allows(_ workload: WorkloadID, _ destination: SocketAddress, byName name: UInt32?) -> Bool {
         guard let view = views[workload], view.mode != .allow else { return true }
         guard view.mode == .listed else { return false }
         if view.covers(destination.address, destination.port) { return true }
-        return name != 0
-            && [0, destination.port].contains { port in
-                names.contains(ListedName(workload: workload.rawValue, port: port, name: name))
-            }
+        return names.contains { listed in
+            listed.workload == workload.rawValue && [0, destination.port].contains(listed.port)
+                && (name == nil || listed.name == name)
+        }
     }
 
     /// What denies a workload what it may not call; nil where nothing is denied.

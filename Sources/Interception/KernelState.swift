@@ -191,7 +191,7 @@ package final class KernelState {
     /// Whether a workload's connection to outside the mesh may go on: it could be made now, or a name let it out that is
     /// still listed, though nobody has asked for it lately. `now` in nanoseconds since boot.
     package func allowsEgress(
-        _ workload: WorkloadID, _ destination: SocketAddress, byName name: UInt32, now: UInt64
+        _ workload: WorkloadID, _ destination: SocketAddress, byName name: UInt32?, now: UInt64
     ) -> Bool {
         guard let egressPlan else { return true }
         return egressPlan.allows(workload, destination, byName: name)

@@ -15,7 +15,8 @@ struct LearnedEgress {
     static let perWorkloadMax = 1_024
 
     private struct Entry {
-        var name: UInt32
+        /// Of the policy's names, those that the address was answered for; the kernel's entry has the first.
+        var names: [UInt32]
         var expires: UInt64
     }
 
@@ -43,7 +44,7 @@ struct LearnedEgress {
             for address in resolution.addresses {
                 for port in entry.ports.isEmpty ? [0] : entry.ports where !view.covers(address, port) {
                     let key = EgressPlan.key(resolution.workload, AddressBlock(address), port)
-                    try put(Raw(key), Entry(name: EgressPlan.number(ofName: pattern), expires: expires))
+                    try put(Raw(key), Entry(names: [EgressPlan.number(ofName: pattern)], expires: expires))
                 }
             }
         }
@@ -62,7 +63,14 @@ struct LearnedEgress {
     /// Forgets what the policies in force do not list any more, or list by address.
     mutating func keep(_ plan: EgressPlan) throws(IOError) {
         try read()
-        for (key, entry) in entries where !plan.listsName(entry.name, key.value) { try remove(key) }
+        for (key, entry) in entries {
+            let listed = entry.names.filter { plan.listsName($0, key.value) }
+            if listed.isEmpty {
+                try remove(key)
+            } else if listed != entry.names {
+                try write(key, Entry(names: listed, expires: entry.expires))
+            }
+        }
     }
 
     mutating func expire(now: UInt64) throws(IOError) {
@@ -75,10 +83,17 @@ struct LearnedEgress {
 
     private mutating func put(_ key: Raw<mesh_egress_key>, _ entry: Entry) throws(IOError) {
         var entry = entry
-        if let known = entries[key] { entry.expires = max(entry.expires, known.expires) }
+        if let known = entries[key] {
+            entry.expires = max(entry.expires, known.expires)
+            entry.names = known.names + entry.names.filter { !known.names.contains($0) }
+        }
+        try write(key, entry)
+    }
+
+    private mutating func write(_ key: Raw<mesh_egress_key>, _ entry: Entry) throws(IOError) {
         var value = mesh_egress()
         value.origin = Self.origin
-        value.name = entry.name
+        value.name = entry.names.first ?? 0
         value.expires_ns = entry.expires
         try table.put(key.value, value)
         entries[key] = entry
@@ -102,7 +117,7 @@ struct LearnedEgress {
         guard !isRead else { return }
         for key in try table.keys() {
             guard let value = try table.get(key), value.origin == Self.origin else { continue }
-            entries[Raw(key)] = Entry(name: value.name, expires: value.expires_ns)
+            entries[Raw(key)] = Entry(names: [value.name], expires: value.expires_ns)
         }
         isRead = true
     }

@@ -190,6 +190,11 @@ import Testing
         #expect(try !goesOn(state, "192.0.2.1:443", at: 601))
         #expect(try goesOn(state, "192.0.2.1:443", name: "a.example", at: 601), "the lease is no policy")
         #expect(try !goesOn(state, "192.0.2.1:80", name: "a.example", at: 601))
+        let (seven, address) = (WorkloadID(rawValue: 7), try #require(SocketAddress(parsing: "192.0.2.1:443")))
+        #expect(
+            state.allowsEgress(seven, address, byName: nil, now: 601 * Self.second), "an earlier version let it out")
+        let elsewhere = try #require(SocketAddress(parsing: "192.0.2.1:80"))
+        #expect(!state.allowsEgress(seven, elsewhere, byName: nil, now: 601 * Self.second))
         for entries: [EgressPolicyResource.Entry] in [
             [.init(.name("b.example"), ports: [443])], [.init(.name("a.example"), ports: [80])],
         ] {
@@ -198,6 +203,28 @@ import Testing
         }
         let anyPort = try self.state(snapshot(.listed, [.init(.name("a.example"))]), kernel)
         #expect(try goesOn(anyPort, "192.0.2.1:443", name: "a.example", at: 601))
+    }
+
+    @Test func anAddressOfTwoListedNamesStaysUntilBothHaveLeft() throws {
+        let (exact, below) = (
+            EgressPolicyResource.Entry(.name("api.example"), ports: [443]),
+            EgressPolicyResource.Entry(.name("*.example"), ports: [443])
+        )
+        let kernel = FakeKernel()
+        let state = try state(snapshot(.listed, [exact, below]), kernel)
+        try state.learn(resolution("api.example", ["192.0.2.1"]), snapshot(.listed, [exact, below]), now: 0)
+        func apply(_ entries: [EgressPolicyResource.Entry]) throws {
+            try state.apply(snapshot(.listed, entries), cgroups: [], listeners: [], unreachable: [:])
+        }
+        try apply([below])
+        #expect(
+            addresses(kernel) == ["192.0.2.1"]
+                && kernel.egress.content.values.map(\.value.name) == [
+                    EgressPlan.number(ofName: "*.example")
+                ])
+        #expect(try goesOn(state, "192.0.2.1:443", name: "api.example"), "it could be made now")
+        try apply([.init(.name("other.example"), ports: [443])])
+        #expect(addresses(kernel).isEmpty)
     }
 
     /// A longer prefix that ends would take away what a shorter one gives.

@@ -79,6 +79,12 @@ extension KernelTests {
         #expect(scene.code("failed_open") == 0)
         // The other is a query to its resolver.
         #expect(scene.counted(.MESH_REASON_FAIL_OPEN) == 2)
+        let opened = scene.events.filter {
+            UInt32($0.kind) == mesh_event_kind.MESH_EVENT_OPEN.rawValue && $0.socket.workload == 4
+                && UInt32($0.socket.role) == mesh_socket_role.MESH_ROLE_PASSTHROUGH.rawValue
+        }
+        // No egress policy was asked, so none will end it.
+        #expect(opened.count == 1 && opened.allSatisfy { $0.socket.flags & UInt8(MESH_SOCKET_FAILED_OPEN) != 0 })
     }
 
     @Test func listenersAreNotedConflictsReportedAndClosedOnesForgotten() {

@@ -18,6 +18,8 @@
 #define MESH_LAYOUT 1 /* of the pinned maps; in the pin path */
 #endif
 
+#define MESH_ABI_EGRESS_NAME 4 /* the first version whose sockets have egress_name */
+
 #define MESH_COMMAND_MAX 16 /* TASK_COMM_LEN */
 #define MESH_ANCESTORS_MAX 16 /* cgroup levels that a lookup walks */
 #define MESH_PATTERNS_MAX 256 /* selector patterns that classify_cgroup knows */
