@@ -11,19 +11,22 @@ enum {
 	KEPT_MAX = 32, /* of each thread, which does not give them back at its end: loops live as long as the process */
 };
 
-static _Thread_local void *kept[KEPT_MAX];
-static _Thread_local int kept_count;
-static _Thread_local int is_cleansing;
+/* In one piece, whose address is found once a call. */
+static _Thread_local struct {
+	int is_cleansing;
+	int kept_count;
+	void *kept[KEPT_MAX];
+} own;
 
-void clinux_cleanse_freed(int is_on) { is_cleansing = is_on; }
+void clinux_cleanse_freed(int is_on) { own.is_cleansing = is_on; }
 
 void *clinux_piece_take(size_t size, const char *file, int line)
 {
 	(void)file, (void)line;
 	if (size > PIECE_SIZE)
 		return malloc(size);
-	if (kept_count > 0)
-		return kept[--kept_count];
+	if (own.kept_count > 0)
+		return own.kept[--own.kept_count];
 	return malloc(PIECE_SIZE);
 }
 
@@ -49,16 +52,24 @@ void *clinux_piece_resize(void *piece, size_t size, const char *file, int line)
 	}
 	if (size < PIECE_SIZE)
 		size = PIECE_SIZE;
-	return is_cleansing ? resize_and_cleanse(piece, size, file, line) : realloc(piece, size);
+	return own.is_cleansing ? resize_and_cleanse(piece, size, file, line) : realloc(piece, size);
+}
+
+/* Apart from what is called several times for each record. */
+__attribute__((noinline, cold)) static void cleanse(void *piece)
+{
+	explicit_bzero(piece, malloc_usable_size(piece));
 }
 
 void clinux_piece_give(void *piece, const char *file, int line)
 {
 	(void)file, (void)line;
-	if (piece && is_cleansing)
-		explicit_bzero(piece, malloc_usable_size(piece));
-	if (piece && kept_count < KEPT_MAX && malloc_usable_size(piece) == PIECE_SIZE) {
-		kept[kept_count++] = piece;
+	if (!piece)
+		return;
+	if (own.is_cleansing)
+		cleanse(piece);
+	if (own.kept_count < KEPT_MAX && malloc_usable_size(piece) == PIECE_SIZE) {
+		own.kept[own.kept_count++] = piece;
 		return;
 	}
 	free(piece);

@@ -96,10 +96,10 @@ guard_setup() {
 guard_allocations() {
     local counted units
     read -r counted units <"$GUARDS_DIRECTORY/$1.allocations" || return 1
-    [ "$counted" -le $(($2 * units + GUARDS_STRAY_ALLOCATIONS)) ] || {
-        echo "$counted in $units of them were counted"
-        return 1
-    }
+    awk -v counted="$counted" -v units="$units" -v limit="$2" -v stray="$GUARDS_STRAY_ALLOCATIONS" 'BEGIN {
+        if (counted <= limit * units + stray) exit 0
+        printf "%d in %d of them were counted\n", counted, units
+        exit 1 }'
 }
 
 # guard_is_sharp UNIT MARGIN INSTRUCTIONS OURS ALLOCATIONS CALLS SETUP: a tenth more instructions or calls, one allocation more
