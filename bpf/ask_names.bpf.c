@@ -43,13 +43,15 @@ static __noinline int refuse_datagram(struct bpf_sock_addr *ctx, const struct co
 }
 
 /* The mesh's own sockets: a dial socket to a resolver that was asked, a listener to whoever asked it. */
-static __always_inline bool own_is_in_scope(const struct mesh_own *own, struct bpf_sock *sk,
+static __always_inline bool own_is_in_scope(struct mesh_own *own, struct bpf_sock *sk,
 					    const struct connect_attempt *attempt)
 {
 	struct mesh_question_key question = { .client = attempt->destination, .netns = own->netns };
 
-	if (own->kind == MESH_PURPOSE_NAMES)
+	if (own->kind == MESH_PURPOSE_NAMES) {
+		own->destination = asker_there(own, attempt); /* observe_datagrams takes it for the sender */
 		return is_asked_resolver(attempt);
+	}
 	if (own->kind != MESH_PURPOSE_LISTENER)
 		return false;
 	if (sk->family == AF_INET) {

@@ -74,15 +74,6 @@ static __always_inline __u32 dialled_workload(const struct mesh_own *own, const 
 	return workload && inbound_mode(workload, id, attempt->destination.port_be) == MESH_INBOUND_PERMISSIVE ? id : 0;
 }
 
-/* The asker that the proxy named, if it lives where the socket was made for; 0: what it reaches takes it for a stranger. */
-static __always_inline __u32 asker_there(const struct mesh_own *own, const struct connect_attempt *attempt)
-{
-	__u32 id = own->destination;
-	struct mesh_workload *workload = bpf_map_lookup_elem(&mesh_workloads, &id);
-
-	return workload && workload->netns_cookie == attempt->netns_cookie ? id : 0;
-}
-
 /* A socket of the mesh itself goes only where it was made for. */
 static __always_inline bool dial_is_in_scope(const struct mesh_settings *settings, struct mesh_own *own,
 					     const struct connect_attempt *attempt)

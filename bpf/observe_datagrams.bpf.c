@@ -114,8 +114,8 @@ static __always_inline __u32 owner_of(struct bpf_sock *sk, struct mesh_asked **a
 /* --- sending: hooks have judged it, the fence does where it must -------------------------------------------------- */
 
 /*
- * The proxy asks a resolver. Where that is a workload's own, at an address of its network namespace, the question comes from
- * that workload as far as anybody there can tell.
+ * The proxy asks a resolver. Where that is in the asker's own network namespace, the question comes from the asker as far as
+ * anybody there can tell.
  */
 static __always_inline void sent_by_mesh(struct __sk_buff *skb, struct bpf_sock *sk, const struct mesh_own *own)
 {
@@ -123,10 +123,10 @@ static __always_inline void sent_by_mesh(struct __sk_buff *skb, struct bpf_sock 
 	struct packet packet = {};
 
 	if (own->kind != MESH_PURPOSE_NAMES || skb->ifindex != LOOPBACK_IFINDEX || !read_packet(skb, &packet) ||
-	    mesh_is_loopback(&packet.to.address))
+	    (mesh_is_loopback(&packet.to.address) && !own->destination))
 		return;
 	describe_tuple(&packet, mesh_udp_netns(sk), &tuple);
-	note_sent(&tuple, 0, bpf_ktime_get_boot_ns());
+	note_sent(&tuple, own->destination, bpf_ktime_get_boot_ns());
 }
 
 /* Nobody asks whether what stays there may come. */

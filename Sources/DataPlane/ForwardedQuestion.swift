@@ -63,6 +63,8 @@ extension UnsafeMutablePointer<ForwardedQuestion> {
         }
         pointee.descriptor = descriptor
         Socket.setNonBlocking(descriptor)
+        // Programs of an earlier version don't know it: the resolver is then reached as before.
+        _ = loop.pointee.shared.kernel.asks(descriptor, pointee.asker.workload.rawValue)
         let code = Socket.connect(descriptor, to: pointee.asker.resolver, isIPv6: pointee.pool.isIPv6)
         guard code == 0 else {
             return fail(code == EPERM ? .MESH_REASON_DIAL_OUT_OF_SCOPE : .MESH_REASON_NAMES_RESOLVER_FAILED)

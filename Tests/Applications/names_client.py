@@ -116,6 +116,7 @@ def knock(address, port):
 def keep_knocking(address, port):
     """Ten a second over one socket, for 30 s at most: how many were answered until one was not, and what became of that."""
     made = udp(address)
+    made.settimeout(1)
     made.connect((address, int(port)))
     for count in range(300):
         sent = attempt(lambda: made.send(b"x" * 100))

@@ -108,8 +108,8 @@ extension EndToEnd {
             return (after - before, (ContinuousClock.now - begin) / .seconds(1))
         }
 
-        /// Whoever works waits again afterwards: a proxy that had a hand in a connection would have waited once for each at
-        /// least, as it does for those to another node.
+        /// Whoever works waits again afterwards: a proxy that had a hand in the connections would have waited for most of
+        /// them, as it does for those to another node.
         @Test func directConnectionsGiveTheProxyNothingToDo() throws {
             #expect(try becomesDirect(Self.inner))
             let connections = 300
@@ -124,8 +124,8 @@ extension EndToEnd {
                 #expect(try Traffic.client("download 100000000", to: Self.inner).intact == Traffic.yes)
             }
             let background = { (seconds: Double) in Int(Double(idle.count) / idle.seconds * seconds) }
-            #expect(tunnelled.count - background(tunnelled.seconds) > connections, "\(tunnelled), idle \(idle)")
-            #expect(direct.count - background(direct.seconds) < connections / 3, "\(direct), idle \(idle)")
+            #expect(tunnelled.count - background(tunnelled.seconds) > connections / 2, "\(tunnelled), idle \(idle)")
+            #expect(direct.count - background(direct.seconds) < connections / 6, "\(direct), idle \(idle)")
         }
 
         @Test func istioCountsEachConnectionOnceForEachReporter() throws {

@@ -226,30 +226,34 @@ extension EndToEnd {
                 "dnsmasq --keep-in-foreground --conf-file=\(Lab.state)/resolver.conf --listen-address=127.0.0.1,::1")
         }
 
-        private func answersByTCP(_ address: String, _ workload: String) throws -> Bool {
-            try dig("+short +tcp @\(address) \(Self.outside) AAAA", from: workload) == Self.outside6 + "\n"
+        private func answers(_ address: String, _ workload: String, by transport: String) throws -> Bool {
+            try dig("+short \(transport) @\(address) \(Self.outside) AAAA", from: workload) == Self.outside6 + "\n"
         }
 
-        @Test func aResolverInItsWorkloadsOwnNetworkNamespaceAnswersByTCP() throws {
+        private static let transports = ["+tcp", "+notcp"]
+
+        @Test(arguments: transports)
+        func aResolverInItsWorkloadsOwnNetworkNamespaceAnswers(by transport: String) throws {
             try startResolver("own-resolver", as: "w3")
             defer { try? Lab.stop("own-resolver") }
             for address in ["127.0.0.1", "::1"] {
-                #expect(try Shell.waits(10) { try answersByTCP(address, "w3") }, "\(address)")
-                #expect(try dig("+short +tcp @\(address) web AAAA", from: "w3") == Self.web6 + "\n")
+                #expect(try Shell.waits(10) { try answers(address, "w3", by: transport) }, "\(address)")
+                #expect(try dig("+short \(transport) @\(address) web AAAA", from: "w3") == Self.web6 + "\n")
             }
         }
 
         /// w1 and w2 share the node's loopback.
-        @Test func aResolverOnASharedLoopbackAnswersItsOwnWorkloadByTCPAndNoNeighbour() throws {
+        @Test(arguments: transports)
+        func aResolverOnASharedLoopbackAnswersItsOwnWorkloadAndNoNeighbour(by transport: String) throws {
             try startResolver("shared-resolver", as: "w1")
             defer { try? Lab.stop("shared-resolver") }
             for address in ["127.0.0.1", "::1"] {
-                #expect(try Shell.waits(10) { try answersByTCP(address, "w1") }, "\(address)")
+                #expect(try Shell.waits(10) { try answers(address, "w1", by: transport) }, "\(address)")
                 let before = try Lab.refusals("a", "plaintext_refused")
-                for _ in 0..<2 { #expect(try !answersByTCP(address, "w2"), "\(address)") }
+                for _ in 0..<2 { #expect(try !answers(address, "w2", by: transport), "\(address)") }
                 #expect(try Lab.refusals("a", "plaintext_refused") == before + 2, "by the policy of who listens there")
-                #expect(try dig("+short +tcp @\(address) web AAAA", from: "w2") == Self.web6 + "\n")
-                #expect(try answersByTCP(address, "w1"), "as before")
+                #expect(try dig("+short \(transport) @\(address) web AAAA", from: "w2") == Self.web6 + "\n")
+                #expect(try answers(address, "w1", by: transport), "as before")
             }
         }
 

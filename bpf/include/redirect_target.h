@@ -149,3 +149,12 @@ static __always_inline bool is_asked_resolver(const struct connect_attempt *atte
 
 	return attempt->destination.port_be == bpf_htons(MESH_NAMES_PORT) && bpf_map_lookup_elem(&mesh_resolvers, &key);
 }
+
+/* The asker that the proxy named, if it lives where the socket was made for; 0: what it reaches takes it for a stranger. */
+static __always_inline __u32 asker_there(const struct mesh_own *own, const struct connect_attempt *attempt)
+{
+	__u32 id = own->destination;
+	struct mesh_workload *workload = bpf_map_lookup_elem(&mesh_workloads, &id);
+
+	return workload && workload->netns_cookie == attempt->netns_cookie ? id : 0;
+}
