@@ -22,6 +22,7 @@ static __always_inline __u64 netns_cookie(void)
 static __always_inline void describe_arrival(const struct bpf_sk_lookup *ctx, struct arrival *arrival)
 {
 	arrival->tuple.netns_cookie = netns_cookie();
+	arrival->ifindex = ctx->ingress_ifindex;
 	arrival->tuple.local_port_be = ctx->remote_port;
 	arrival->tuple.remote_port_be = bpf_htons(ctx->local_port);
 	if (ctx->family == AF_INET) {
@@ -158,9 +159,6 @@ static __always_inline int judge_arrival(struct bpf_sk_lookup *ctx, const struct
 static __always_inline int judge_connection(struct bpf_sk_lookup *ctx, const struct mesh_settings *settings,
 					    struct arrival *arrival)
 {
-	/* sock_diag asks for a listener in this way; no packet comes from there. */
-	if (!arrival->tuple.local_port_be && mesh_is_unspecified(&arrival->tuple.local))
-		return SK_PASS;
 	switch (find_listener(arrival->tuple.netns_cookie, &arrival->tuple.remote, arrival->tuple.remote_port_be,
 			      &arrival->workload)) {
 	case LISTENER_NONE:
@@ -211,6 +209,9 @@ int mesh_arrival(struct bpf_sk_lookup *ctx)
 	if (!settings || (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP))
 		return SK_PASS;
 	describe_arrival(ctx, &arrival);
+	/* sock_diag asks for a socket in this way; no packet comes from there. */
+	if (!arrival.tuple.local_port_be && mesh_is_unspecified(&arrival.tuple.local))
+		return SK_PASS;
 	if (ctx->protocol == IPPROTO_UDP)
 		return judge_datagram(settings, &arrival);
 	return judge_connection(ctx, settings, &arrival);

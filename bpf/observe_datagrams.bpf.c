@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
  * observe_datagrams: what workloads' UDP sockets send and receive, by socket and peer. UDP keeps no counters, so these
- * programs see every packet; of one that is not of a workload's UDP socket they look at the socket's storage and no more.
+ * programs see every packet; of one that is not of a workload's UDP socket they look at the socket's storage, and once a
+ * second at the cgroup that it was made in.
  * What stays on loopback (the mesh's own legs, a workload with itself) is no flow. A datagram that may not come to its socket
  * goes no further: here each is seen that has found one, whether by lookup, by multicast or early.
  */
@@ -214,27 +215,27 @@ static __always_inline int judge_received(const struct mesh_settings *settings, 
 {
 	__u32 id = arrival->workload, generation = settings->policy_generation;
 	struct mesh_workload *workload = bpf_map_lookup_elem(&mesh_workloads, &id);
-	enum datagram_coming coming = COMES_NEW;
+	bool peer_began = flow && flow->socket.flags & MESH_SOCKET_SERVES;
 	enum mesh_reason reason;
 
 	if (!workload)
 		return refuse_at_socket(arrival, MESH_REASON_WORKLOAD_NOT_READY);
-	if (flow && generation && flow->socket.policy_generation == generation) {
+	if (peer_began && generation && flow->socket.policy_generation == generation) {
 		count_received(flow, packet);
 		return DATAGRAM_PASS;
 	}
-	/* The peer of a flow that is known has begun it. */
-	if (!flow)
-		coming = datagram_coming(settings, workload, arrival);
-	if (coming == COMES_NEW) {
+	if (peer_began || datagram_coming(settings, workload, arrival) == COMES_NEW) {
 		reason = datagram_fault(arrival);
-		if (reason != MESH_REASON_NONE && (!flow || datagram_coming(settings, workload, arrival) == COMES_NEW))
+		if (reason != MESH_REASON_NONE)
 			return refuse_at_socket(arrival, reason);
+		peer_began = peer_began || !flow;
 	}
 	if (!flow && !mesh_is_loopback(&packet->from.address))
-		flow = datagram_flow(key, id, &packet->to, coming == COMES_NEW ? MESH_SOCKET_SERVES : 0);
-	if (flow && coming == COMES_NEW)
+		flow = datagram_flow(key, id, &packet->to, peer_began ? MESH_SOCKET_SERVES : 0);
+	if (flow && peer_began) {
 		flow->socket.policy_generation = generation;
+		flow->socket.flags &= ~MESH_SOCKET_DENIED;
+	}
 	count_received(flow, packet);
 	return DATAGRAM_PASS;
 }
@@ -244,7 +245,7 @@ int mesh_udp_in(struct __sk_buff *skb)
 {
 	struct mesh_settings *settings = mesh_settings_now();
 	struct mesh_datagram_flow *flow = 0;
-	struct arrival arrival = { .is_datagram = true };
+	struct arrival arrival = { .ifindex = skb->ifindex, .is_datagram = true };
 	struct mesh_datagram_key key = {};
 	struct mesh_asked *asked = 0;
 	struct packet packet = {};
@@ -269,8 +270,7 @@ int mesh_udp_in(struct __sk_buff *skb)
 		key.cookie = bpf_get_socket_cookie(skb);
 		flow = bpf_map_lookup_elem(&mesh_datagrams, &key);
 	}
-	/* What it began itself is answered. */
-	if ((flow && !(flow->socket.flags & MESH_SOCKET_SERVES)) || sk->state == MESH_TCP_ESTABLISHED) {
+	if (sk->state == MESH_TCP_ESTABLISHED) {
 		if (!flow && !mesh_is_loopback(&packet.from.address))
 			flow = datagram_flow(&key, arrival.workload, &packet.to, 0);
 		count_received(flow, &packet);

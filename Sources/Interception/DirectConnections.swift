@@ -37,6 +37,8 @@ extension Interceptor {
         guard !event.isOver else { return }
         if event.socket.isEgress {
             if isOlder(event) { judgeEgressAgain(event) }
+        } else if event.socket.isPlaintext {
+            judgePlaintextAgain(event)
         } else if isOlder(event) || event.socket.isMismatch {
             judgeAgain(event)
         }
@@ -64,10 +66,18 @@ extension Interceptor {
     func judgeLiveConnectionsAgain() {
         var live: [mesh_event] = []
         callbacks.readLive { event in
-            if !event.isOver, event.socket.servesDirectly || event.socket.isEgress { live.append(event) }
+            let socket = event.socket
+            guard !event.isOver, socket.servesDirectly || socket.isEgress || socket.isPlaintext else { return }
+            live.append(event)
         }
         for event in live {
-            if event.socket.isEgress { judgeEgressAgain(event) } else { judgeAgain(event) }
+            if event.socket.isEgress {
+                judgeEgressAgain(event)
+            } else if event.socket.isPlaintext {
+                judgePlaintextAgain(event)
+            } else {
+                judgeAgain(event)
+            }
         }
     }
 

@@ -10,6 +10,8 @@ struct EgressPlan {
     private(set) var content: Content = [:]
     private var views: [WorkloadID: EgressView] = [:]
     private var names: Set<ListedName> = []
+    /// The same without the name.
+    private var portsOfNames: Set<ListedName> = []
     private let fencesAll: Bool
 
     private struct ListedName: Hashable {
@@ -30,6 +32,7 @@ struct EgressPlan {
                     switch entry.destination {
                     case .addresses(let block): add(workload.id, block, port)
                     case .name(let pattern):
+                        portsOfNames.insert(ListedName(workload: workload.id.rawValue, port: port, name: 0))
                         names.insert(
                             ListedName(
                                 workload: workload.id.rawValue, port: port, name: Self.number(ofName: pattern)))
@@ -83,9 +86,11 @@ struct EgressPlan {
         guard let view = views[workload], view.mode != .allow else { return true }
         guard view.mode == .listed else { return false }
         if view.covers(destination.address, destination.port) { return true }
-        return names.contains { listed in
-            listed.workload == workload.rawValue && [0, destination.port].contains(listed.port)
-                && (name == nil || listed.name == name)
+        return [0, destination.port].contains { port in
+            guard let name else {
+                return portsOfNames.contains(ListedName(workload: workload.rawValue, port: port, name: 0))
+            }
+            return names.contains(ListedName(workload: workload.rawValue, port: port, name: name))
         }
     }
 

@@ -156,8 +156,7 @@ package final class KernelState {
         try fence(wantedCgroups, egressPlan)
         try nodes.put(wantedNodes)
         try inboundPorts.put(plaintext.ports)
-        try exemptions.put(plaintext.exemptions)
-        try datagramSources.put(plaintext.datagramSources)
+        try putSources(plaintext)
         try workloads.put(wantedWorkloads)
         try destinations.put(wantedDestinations)
         try listeners.put(listenerContent)
@@ -167,8 +166,8 @@ package final class KernelState {
         try destinations.removeOthers(wantedDestinations)
         try listeners.removeOthers(listenerContent)
         try workloads.removeOthers(wantedWorkloads)
-        try exemptions.removeOthers(plaintext.exemptions)
-        try datagramSources.removeOthers(plaintext.datagramSources)
+        try exemptions.removeOthers(plaintext.exemptions, first: PlaintextPlan.passes)
+        try datagramSources.removeOthers(plaintext.datagramSources, first: PlaintextPlan.passes)
         try inboundPorts.removeOthers(plaintext.ports)
         try nodes.removeOthers(wantedNodes)
         try egress.removeOthers(egressPlan.content)
@@ -210,9 +209,18 @@ package final class KernelState {
 
     private func plaintextPlan(_ snapshot: Snapshot) -> PlaintextPlan {
         if let plaintext, plaintext.version == snapshot.version { return plaintext.plan }
-        let plan = PlaintextPlan(snapshot)
+        let plan = PlaintextPlan(snapshot, after: plaintext?.plan)
         plaintext = (snapshot.version, plan)
         return plan
+    }
+
+    /// Longer prefixes stand before shorter ones: what refuses comes first and goes last, so that on the way from one state
+    /// to the next nothing passes that both refuse.
+    private func putSources(_ plan: PlaintextPlan) throws(IOError) {
+        for isPassing in [false, true] {
+            try exemptions.put(plan.exemptions.filter { PlaintextPlan.passes($0.value.value) == isPassing })
+            try datagramSources.put(plan.datagramSources.filter { PlaintextPlan.passes($0.value.value) == isPassing })
+        }
     }
 
     private func fence(_ cgroups: [Cgroup], _ plan: EgressPlan) throws(IOError) {

@@ -118,12 +118,14 @@ struct TableSync<Key: BitwiseCopyable, Value: BitwiseCopyable> {
         }
     }
 
-    /// Second half: entries that are not wanted any more.
-    mutating func removeOthers(_ wanted: Content) throws(IOError) {
+    /// Second half: entries that are not wanted any more, those that are `first` before the others.
+    mutating func removeOthers(_ wanted: Content, first: (Value) -> Bool = { _ in true }) throws(IOError) {
         try read()
-        for key in present.keys where wanted[key] == nil {
-            try table.remove(key.value)
-            present[key] = nil
+        for isLast in [false, true] {
+            for (key, value) in present where wanted[key] == nil && (isLast || first(value.value)) {
+                try table.remove(key.value)
+                present[key] = nil
+            }
         }
     }
 

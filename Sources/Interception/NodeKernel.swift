@@ -54,10 +54,11 @@ package final class NodeKernel {
 
     /// One event of kind open for each pair of a UDP socket and its peer, with its counters as of now: datagrams sent in
     /// `value`, received in the socket's `peer_cookie`. Of kind close for those that have been idle, which are then
-    /// forgotten, as are those that `body` says false to: what comes next is judged as new.
+    /// forgotten. Where `body` says false the workload does not answer its peer any more; what still goes there is no
+    /// beginning of its own, so that nothing comes back.
     package func readDatagramFlows(now: UInt64, _ body: (mesh_event) -> Bool) throws(IOError) {
         for key in try programs.datagrams.keys() {
-            guard let flow = try programs.datagrams.get(key) else { continue }
+            guard var flow = try programs.datagrams.get(key) else { continue }
             let isIdle = now > flow.last_ns + Self.datagramIdleNanoseconds
             if isIdle { try programs.datagrams.remove(key) }
             // Connected only, as resolver libraries do to sort addresses.
@@ -74,7 +75,9 @@ package final class NodeKernel {
             event.bytes_received = flow.bytes_received
             event.value = flow.datagrams_sent
             event.socket.peer_cookie = flow.datagrams_received
-            if !body(event), !isIdle { try programs.datagrams.remove(key) }
+            if body(event) || isIdle { continue }
+            flow.socket.flags |= UInt8(MESH_SOCKET_DENIED)
+            try programs.datagrams.put(key, flow)
         }
     }
 

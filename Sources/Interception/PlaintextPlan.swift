@@ -15,11 +15,22 @@ struct PlaintextPlan {
 
     /// Sets of addresses times ports that the policies of one workload may tell apart.
     static let verdictsOfWorkloadMax = 4_096
-    /// What the kernel's tables hold, of all workloads.
-    static let datagramSourcesMax = 65_536
-    static let exemptionsMax = 16_384
+    /// Of all workloads: half of what the kernel's tables hold, as new entries are written before old ones go.
+    static let datagramSourcesMax = 32_768
+    static let exemptionsMax = 8_192
 
-    init(_ snapshot: Snapshot) {
+    /// What the policies said of a workload, for as long as they and its addresses stay.
+    private struct Judged {
+        var generation: UInt32
+        var addresses: [IPAddress?]
+        var datagrams: [SourceVerdicts.Entry]
+        var exemptions: [SourceVerdicts.Entry]
+    }
+
+    private var judged: [WorkloadID: Judged] = [:]
+
+    /// `previous`: what did not change since is taken from it.
+    init(_ snapshot: Snapshot, after previous: PlaintextPlan? = nil) {
         for workload in snapshot.allWorkloads where workload.isLocal && workload.isRunning {
             let exceptions = snapshot.inboundModes(of: workload.id).ports
             for exception in exceptions {
@@ -29,7 +40,7 @@ struct PlaintextPlan {
             }
             // Where nothing takes plain text there is nothing to ask the policies about.
             if Self.takesPlaintext(workload, snapshot) || !snapshot.inboundExemptions(of: workload.id).isEmpty {
-                addSources(workload, snapshot)
+                addSources(workload, snapshot, previous?.judged[workload.id])
             }
         }
     }
@@ -57,16 +68,28 @@ struct PlaintextPlan {
     }
 
     /// All or none: half of them would let in what the other half shuts out.
-    private mutating func addSources(_ workload: WorkloadView, _ snapshot: Snapshot) {
-        let verdicts = SourceVerdicts(workload, snapshot)
-        guard verdicts.count <= Self.verdictsOfWorkloadMax else { return leftOut.append(workload.id) }
-        let (datagrams, probes) = (verdicts.datagrams, verdicts.exemptions)
-        guard datagramSources.count + datagrams.count <= Self.datagramSourcesMax,
-            exemptions.count + probes.count <= Self.exemptionsMax
+    private mutating func addSources(_ workload: WorkloadView, _ snapshot: Snapshot, _ known: Judged?) {
+        guard let judged = Self.judge(workload, snapshot, known),
+            datagramSources.count + judged.datagrams.count <= Self.datagramSourcesMax,
+            exemptions.count + judged.exemptions.count <= Self.exemptionsMax
         else { return leftOut.append(workload.id) }
-        for entry in datagrams { datagramSources[Self.key(workload.id, entry)] = Raw(entry.verdict.rawValue) }
-        for entry in probes { exemptions[Self.key(workload.id, entry)] = Raw(entry.verdict.rawValue) }
+        self.judged[workload.id] = judged
+        for entry in judged.datagrams { datagramSources[Self.key(workload.id, entry)] = Raw(entry.verdict.rawValue) }
+        for entry in judged.exemptions { exemptions[Self.key(workload.id, entry)] = Raw(entry.verdict.rawValue) }
     }
+
+    /// Nil where that would be too much.
+    private static func judge(_ workload: WorkloadView, _ snapshot: Snapshot, _ known: Judged?) -> Judged? {
+        let addresses = [workload.address(isIPv6: false), workload.address(isIPv6: true)]
+        if let known, known.generation == snapshot.policyGeneration, known.addresses == addresses { return known }
+        let verdicts = SourceVerdicts(workload, snapshot)
+        guard verdicts.count <= verdictsOfWorkloadMax else { return nil }
+        return Judged(
+            generation: snapshot.policyGeneration, addresses: addresses, datagrams: verdicts.datagrams,
+            exemptions: verdicts.exemptions)
+    }
+
+    static func passes(_ verdict: UInt32) -> Bool { verdict == mesh_source_verdict.MESH_SOURCE_PASSES.rawValue }
 
     private static func key(_ workload: WorkloadID, _ entry: SourceVerdicts.Entry) -> Raw<mesh_source_key> {
         Raw(

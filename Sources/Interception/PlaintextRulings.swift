@@ -1,4 +1,6 @@
 package import CMeshABI
+import Glibc
+import LinuxIO
 import MeshModel
 import MeshPolicy
 
@@ -23,6 +25,25 @@ extension Interceptor {
         }
     }
 
+    /// A declared probe's connection, or one that came in while the proxy was away: ended where policies deny it by now.
+    func judgePlaintextAgain(_ event: mesh_event) {
+        let socket = event.socket
+        guard let ruling = plaintextRuling(on: event), ruling.reason != .MESH_REASON_NONE,
+            let namespace = namespaces.id(ofCookie: socket.netns_cookie)
+        else { return }
+        callbacks.connectionEnded(socket.cookie, ruling)
+        do throws(IOError) {
+            try namespaces.open(namespace).inside { () throws(IOError) in
+                _ = try ConnectionEnd.destroyAnywhere(
+                    local: SocketAddress(socket.destination), remote: SocketAddress(socket.source),
+                    cookie: socket.cookie)
+            }
+        } catch {
+            // Nobody has a connection in a namespace that is gone.
+            if error.code != ENOENT { callbacks.report(.init(.error, "a denied connection goes on: \(error)")) }
+        }
+    }
+
     /// A datagram flow names the workload's side first.
     private static func plaintextEnds(_ socket: mesh_socket) -> (source: SocketAddress, destination: SocketAddress)? {
         let (first, second) = (SocketAddress(socket.source), SocketAddress(socket.destination))
@@ -33,4 +54,9 @@ extension Interceptor {
         default: return nil
         }
     }
+}
+
+extension mesh_socket {
+    /// An application's connection with a peer outside the mesh.
+    var isPlaintext: Bool { UInt32(role) == mesh_socket_role.MESH_ROLE_INBOUND_PLAIN.rawValue }
 }

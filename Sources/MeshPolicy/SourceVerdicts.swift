@@ -20,25 +20,33 @@ package struct SourceVerdicts {
     private let blocks: [AddressBlock]
     /// Those that policies, modes or exemptions name.
     private let ports: Set<UInt16>
+    /// Addresses of the workload's host that policies can tell apart. A socket that is bound to no address of its own gets
+    /// what comes to any of them, so that only what all of them let in passes.
+    private let destinations: [IPAddress]
 
     package init(_ workload: WorkloadView, _ snapshot: Snapshot) {
         self.workload = workload
         self.snapshot = snapshot
         var blocks: Set<AddressBlock> = [Self.everything(isIPv6: false), Self.everything(isIPv6: true)]
+        var destinations: Set<AddressBlock> = []
         var ports = Set(snapshot.inboundModes(of: workload.id).ports.map(\.port))
         for exemption in snapshot.inboundExemptions(of: workload.id) {
             blocks.insert(exemption.source)
             ports.insert(exemption.port)
         }
         for index in snapshot.policies(of: workload.id).map(Array.init) ?? [] where snapshot.hasPolicy(index) {
-            Self.collect(snapshot.authorizationPolicy(index), &blocks, &ports)
+            let policy = snapshot.authorizationPolicy(index)
+            Self.collect(policy, &blocks, &ports)
+            destinations.formUnion(Self.destinations(policy))
         }
-        self.blocks = blocks.sorted { ($0.prefixBits, $0.address) < ($1.prefixBits, $1.address) }
+        self.blocks = Self.sorted(blocks)
         self.ports = ports
+        let registered = [workload.address(isIPv6: false), workload.address(isIPv6: true)].compactMap { $0 }
+        self.destinations = registered + (destinations.isEmpty ? [] : Self.samples(destinations))
     }
 
     /// How many verdicts `datagrams` may be.
-    package var count: Int { blocks.count * (ports.count + 1) }
+    package var count: Int { blocks.count * (ports.count + 1) * max(1, destinations.count / 2) }
 
     /// For datagrams that nobody asked for: on every port.
     package var datagrams: [Entry] {
@@ -76,6 +84,25 @@ package struct SourceVerdicts {
         }
     }
 
+    private static func destinations(_ policy: AuthorizationPolicyResource) -> [AddressBlock] {
+        policy.rules.flatMap(\.when).flatMap { condition in
+            if case .destinationAddress(let match) = condition { return match.values + match.notValues }
+            return []
+        }
+    }
+
+    private static func sorted(_ blocks: Set<AddressBlock>) -> [AddressBlock] {
+        blocks.sorted { ($0.prefixBits, $0.address) < ($1.prefixBits, $1.address) }
+    }
+
+    /// One address for each set of them that the blocks can tell apart.
+    private static func samples(_ blocks: Set<AddressBlock>) -> [IPAddress] {
+        let blocks = sorted(blocks.union([everything(isIPv6: false), everything(isIPv6: true)]))
+        return blocks.enumerated().compactMap { index, block in
+            address(in: block, outside: blocks[(index + 1)...].filter { block.contains($0) })
+        }
+    }
+
     /// An entry where the verdict is another than that of the block around it.
     private func regions(of blocks: [AddressBlock], port: UInt16) -> [Entry] {
         var entries: [Entry] = []
@@ -101,11 +128,17 @@ package struct SourceVerdicts {
 
     private func verdict(_ source: IPAddress, _ port: UInt16) -> Verdict {
         let port = port == 0 ? unnamedPort : port
-        let address = workload.address(isIPv6: !source.isIPv4) ?? workload.address(isIPv6: source.isIPv4)
+        let reachable = destinations.filter { $0.isIPv4 == source.isIPv4 }
+        let verdicts = (reachable.isEmpty ? destinations.isEmpty ? [.unspecified] : destinations : reachable).map {
+            verdict(source, SocketAddress($0, port))
+        }
+        return verdicts.first { $0 != .MESH_SOURCE_PASSES } ?? .MESH_SOURCE_PASSES
+    }
+
+    private func verdict(_ source: IPAddress, _ destination: SocketAddress) -> Verdict {
         let facts = ConnectionFacts(
             clientPrincipal: .none, clientNode: workload.node, source: SocketAddress(source, 0),
-            destination: SocketAddress(address ?? .unspecified, port),
-            channel: .plaintext(destinationWorkload: workload.id))
+            destination: destination, channel: .plaintext(destinationWorkload: workload.id))
         switch authorize(facts, snapshot) {
         case .allowed: return .MESH_SOURCE_PASSES
         case .denied(let denial):

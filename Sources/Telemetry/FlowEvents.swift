@@ -40,6 +40,9 @@ package struct KernelFlowEvent: Equatable, Sendable {
             }
         }
 
+        /// A connection that no proxy carries, so that meshd judges it again when policies change.
+        package var isJudgedByKernel: Bool { self == .passthrough || self == .plain || self == .directServed }
+
         /// Of the application that accepted.
         var isServer: Bool {
             switch self {

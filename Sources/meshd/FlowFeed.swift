@@ -154,7 +154,7 @@ final class FlowFeed {
             try kernel.readLiveFlows { event in
                 guard let flow = flowEvent(event, isLive: true) else { return }
                 table.record(flow, addsUnknown: !hasSwept)
-                if flow.role == .directServed || flow.role == .passthrough { withoutProxy.append(event) }
+                if flow.role.isJudgedByKernel { withoutProxy.append(event) }
             }
             for event in withoutProxy { sawLive(event) }
             try kernel.readDatagramFlows(now: now) { event in recordDatagrams(event) }
@@ -167,6 +167,8 @@ final class FlowFeed {
 
     /// False for a peer that the policies deny by now.
     private func recordDatagrams(_ event: mesh_event) -> Bool {
+        // Ended already, though its socket goes on.
+        if event.socket.flags & UInt8(MESH_SOCKET_DENIED) != 0 { return true }
         guard var flow = KernelFlowEvent(event, isLive: true) else { return true }
         let ruling = flow.role == .datagramServed ? plaintextRuling(event) : nil
         if let ruling { (flow.decidedBy, flow.dryRunDenial) = (ruling.decidedBy, ruling.dryRunDenial) }
@@ -181,7 +183,8 @@ final class FlowFeed {
     private func flowEvent(_ event: mesh_event, isLive: Bool) -> KernelFlowEvent? {
         guard var flow = KernelFlowEvent(event, isLive: isLive) else { return nil }
         if flow.kind == .refused, flow.role == .plain, flow.reason == .MESH_REASON_POLICY_DENIED {
-            flow.decidedBy = plaintextRuling(event)?.decidedBy ?? .none
+            // The policies in force may be others by now.
+            if let ruling = plaintextRuling(event), ruling.reason == flow.reason { flow.decidedBy = ruling.decidedBy }
             return flow
         }
         // Once for each: as it opens or is refused, or, if it is older than this meshd, in the first reading.

@@ -160,6 +160,35 @@ extension EndToEnd {
             }
         }
 
+        @Test func declaredProbesConnectionEndsWithItsDeclaration() throws {
+            try Traffic.startServers()
+            let address = Lab.address("b", "w3")
+            let isOpen = { () throws in
+                try Lab.flows("b").contains {
+                    $0.state == "open" && $0.path == "plain" && $0.destinationWorkload == "shop/b-w3"
+                        && $0.bytesSent > 8
+                }
+            }
+            try Self.with(
+                "{selector: {matchLabels: {app: b-w3}}, exempt: [{source: \"\(Lab.address("a"))\", port: 7000}]}"
+            ) {
+                () throws in
+                let passes = try Shell.waits(10) { try Self.connect("a", "none", to: address, 7000).outcome == "0" }
+                #expect(passes)
+                try Traffic.beginning("plain-probe", "chat 30", to: address, from: "none")
+                let isSeen = try Shell.waits(10) { try isOpen() }
+                #expect(isSeen)
+            }
+            #expect(try Traffic.ending("plain-probe", within: 5).broken == true)
+            #expect(
+                try Shell.waits(5) {
+                    try Lab.flows("b").contains {
+                        $0.state == "closed" && $0.reason == "plaintext_refused" && $0.verdict == "denied"
+                            && $0.destinationWorkload == "shop/b-w3" && $0.bytesSent > 8
+                    }
+                })
+        }
+
         @Test func permissiveWithoutAProxyRefuses() throws {
             try Self.with(Self.permissive) { () throws in
                 let address = Lab.address("b", "w3")

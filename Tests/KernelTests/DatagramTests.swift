@@ -25,6 +25,7 @@ import Testing
             let driver = try world.startDriver("datagrams.py")
             _ = try driver.line()
             try world.addWorkload5(programs)
+            try world.closePort9103(programs)
             try world.setAlone(true, programs)
             driver.go()
             let text = try driver.line()
@@ -109,6 +110,12 @@ import Testing
     }
 
     @Test func socketOlderThanItsWorkloadIsJudgedToo() { #expect(code("older_after") == 0) }
+
+    @Test func whoIsShutOutDoesNotComeBehindWhatTheServerStillSends() {
+        #expect(code("pushed") == 0 && code("closed") == ECONNREFUSED)
+        #expect(code("push") == 0 && code("push_comes") == 0)
+        #expect(code("closed_after_push") == ECONNREFUSED)
+    }
 
     @Test func flowSaysWhoBegan() throws {
         let served = scene.flows.filter { $0.socket.flags & UInt8(MESH_SOCKET_SERVES) != 0 }

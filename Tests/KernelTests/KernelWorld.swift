@@ -273,6 +273,14 @@ final class KernelWorld {
         }
     }
 
+    /// What `describeDatagrams` opened for IPv4 is shut again.
+    func closePort9103(_ programs: KernelPrograms) throws {
+        let key = mesh_source_key(
+            prefix_length: UInt32(MESH_SOURCE_FIXED_BITS) + 96, workload: 1, port_be: UInt16(9103).bigEndian,
+            version: 4, address: KernelWorld.address(0, 0, 0, 0))
+        try programs.datagramSources.put(key, mesh_source_verdict.MESH_SOURCE_STRICT.rawValue)
+    }
+
     /// A network namespace with an address that the world's has too; its cookie.
     func makeNamespaceWithEqualAddress() throws -> UInt64 {
         try KernelWorld.shell("ip netns add \(name)-2 && ip -n \(name)-2 address add 10.9.0.2/32 dev lo")

@@ -358,6 +358,7 @@ struct mesh_socket {
 #define MESH_SOCKET_MISMATCH 0x10 /* direct: accepted by another workload than the one judged, to be ended */
 #define MESH_SOCKET_FAILED_OPEN 0x20 /* passthrough: to the mesh while that was away; no egress policy was asked */
 #define MESH_SOCKET_DATAGRAM 0x40 /* UDP, where the role does not say so: in events of refusals */
+#define MESH_SOCKET_DENIED 0x80 /* UDP, the peer began: policies deny it by now; set by meshd */
 
 /* mesh_datagrams: HASH. Made by the programs, read and removed by meshd */
 struct mesh_datagram_key {

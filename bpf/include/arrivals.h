@@ -22,17 +22,27 @@ struct {
 	__type(value, struct pace);
 } mesh_pace MESH_MAP;
 
+/* Of datagrams, which cost a stranger one packet each. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pace);
+} mesh_dgram_pace MESH_MAP;
+
 struct arrival {
 	struct mesh_tuple tuple; /* local is the peer, as the sending side sees itself */
 	__u32 workload; /* whom it comes to */
+	__u32 ifindex; /* by which device */
 	bool is_datagram;
 };
 
 /* Strangers can make as many refusals as they like: all are counted, a bounded number is told. */
-static __always_inline bool may_tell(__u64 now)
+static __always_inline bool may_tell(bool is_datagram, __u64 now)
 {
 	__u32 zero = 0;
-	struct pace *pace = bpf_map_lookup_elem(&mesh_pace, &zero);
+	struct pace *pace =
+		is_datagram ? bpf_map_lookup_elem(&mesh_dgram_pace, &zero) : bpf_map_lookup_elem(&mesh_pace, &zero);
 	__u64 second = now / SECOND_NS;
 
 	if (!pace)
@@ -50,7 +60,7 @@ static __always_inline void count_refused_arrival(const struct arrival *arrival,
 
 	mesh_count(reason);
 	event.at_ns = bpf_ktime_get_boot_ns();
-	if (!may_tell(event.at_ns))
+	if (!may_tell(arrival->is_datagram, event.at_ns))
 		return;
 	event.reason = reason;
 	event.errno_value = ECONNREFUSED;

@@ -57,7 +57,7 @@ static __always_inline enum datagram_coming datagram_coming(const struct mesh_se
 
 	if (is_names_answer(settings, arrival))
 		return COMES_AS_ANSWER; /* no workload can have a port of the mesh */
-	if (workload->has_own_netns && mesh_is_loopback(&tuple->remote))
+	if (workload->has_own_netns && mesh_is_loopback(&tuple->remote) && arrival->ifindex == LOOPBACK_IFINDEX)
 		return COMES_FROM_ITSELF;
 	if (was_sent(&answered, now, &sender) && sender == arrival->workload)
 		return COMES_AS_ANSWER;

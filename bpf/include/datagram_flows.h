@@ -30,11 +30,11 @@ static __always_inline struct mesh_datagram_flow *datagram_flow(const struct mes
 	return bpf_map_lookup_elem(&mesh_datagrams, key);
 }
 
-/* Whether the peer began it, and was let in: what goes there is an answer. */
+/* Whether the peer began it, and is let in by the policies in force: what goes there is an answer. */
 static __always_inline bool is_datagram_answer(__u64 cookie, const struct mesh_endpoint *remote)
 {
 	struct mesh_datagram_key key = { .cookie = cookie, .remote = *remote };
 	struct mesh_datagram_flow *flow = bpf_map_lookup_elem(&mesh_datagrams, &key);
 
-	return flow && flow->socket.flags & MESH_SOCKET_SERVES;
+	return flow && (flow->socket.flags & (MESH_SOCKET_SERVES | MESH_SOCKET_DENIED)) == MESH_SOCKET_SERVES;
 }

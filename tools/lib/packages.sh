@@ -31,7 +31,8 @@ packages_install() {
     (
         keep_services_stopped
         export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes
-        packages_apt "${missing[@]}" || {
+        # Lists that are missing or old fail the first time, and only what fails with fresh ones is worth a word.
+        packages_apt "${missing[@]}" 2>/dev/null || {
             apt-get -q update >/dev/null && packages_apt "${missing[@]}"
         }
     ) || die "apt-get could not install: ${missing[*]}"

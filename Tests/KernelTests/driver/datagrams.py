@@ -76,6 +76,7 @@ def from_outside():
     results["neighbour"] = ask_of("w2", STRICT, strict)
     results["itself"] = ask_of("w1", STRICT, strict)
     results["unbound_port"] = ask(stranger(("10.9.0.1", 9199)), strict)
+    return strict, opened
 
 
 def ask_of(name, target, server):
@@ -148,7 +149,9 @@ def wait(name):
     sys.stdin.readline()
 
 
-from_outside()
+first, served = from_outside()
+pushed = stranger(OPEN, (STRANGER, 0))
+results["pushed"] = ask(pushed, served)
 answers()
 alone = loopback()
 multicast()
@@ -157,12 +160,18 @@ pending()
 older = udp("w5", ("10.9.0.2", 9111))
 results["older_before"] = ask(stranger(("10.9.0.2", 9111)), older)
 wait("workload 5, and 1 alone")
+# Port 9103 is closed by now, and its server goes on sending to whom it served.
+results["closed"] = ask(pushed, served)
+results["push"] = send("w1", served, b"news", pushed.getsockname())
+enter("outside")
+results["push_comes"] = attempt(lambda: pushed.recv(100))
+results["closed_after_push"] = ask(pushed, served)
 time.sleep(1.1)  # a socket of nobody's is looked at once a second
 client = stranger(("10.9.0.2", 9111))
 client.send(b"question")
 results["older_after"] = comes(older)
 results["loopback_of_one_alone"] = ask(stranger(alone.getsockname()), alone)
-results["address_of_one_alone"] = ask(stranger(STRICT), kept[0])
+results["address_of_one_alone"] = ask(stranger(STRICT), first)
 for made in kept:
     made.close()
 print(json.dumps(results), flush=True)
