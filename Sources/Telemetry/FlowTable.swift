@@ -109,6 +109,7 @@ package struct FlowTable {
         var rows: [FlowRow] = []
         while let oldest = unrecorded.oldest, isLast || now >= oldest.at &+ Self.decisionWaitNanoseconds {
             _ = unrecorded.removeOldest()
+            if storage[oldest.index].id == oldest.id, wasTold(storage[oldest.index]) { continue }
             if storage[oldest.index].id == oldest.id, rows.count < limit {
                 rows.append(row(storage[oldest.index], now: now))
             } else {
@@ -119,6 +120,12 @@ package struct FlowTable {
     }
 
     // MARK: private
+
+    /// The kernel's last word on a connection that an earlier meshd has told of already: its proxy says nothing more of it.
+    private func wasTold(_ flow: Flow) -> Bool {
+        flow.openedNanoseconds < began && flow.progress == .closed && !flow.marks.contains(.decided)
+            && flow.path.isEmpty
+    }
 
     private func row(_ flow: Flow, now: UInt64) -> FlowRow {
         var row = FlowRow(flow, now: now, node: names?.node ?? "")

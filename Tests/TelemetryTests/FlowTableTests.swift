@@ -154,6 +154,18 @@ import Testing
         }
     }
 
+    /// The event waited in the kernel's ring while one meshd became the next.
+    @Test func kernelsLastWordOnWhatAnEarlierMeshdHasToldIsNoSecondRecord() {
+        var table = FlowTable(began: 100)
+        table.record(kernel(.closed, at: 101))
+        table.expire(now: 8_000_000_000)
+        #expect(table.takeSettled(now: 9_000_000_000, limit: 9).isEmpty)
+        table.record(kernel(.closed, cookie: 8, at: 102))
+        table.record(opened(.outbound, cookie: 8))
+        table.expire(now: 10_000_000_000)
+        #expect(table.takeSettled(now: 19_000_000_000, limit: 9).count == 1)
+    }
+
     @Test(arguments: [(FlowDirection.outbound, "tunnel"), (.local, "relayed")])
     func flowSaysWhichWayItGoesOnceThatIsKnown(_ way: (FlowDirection, String)) {
         var table = FlowTable()
