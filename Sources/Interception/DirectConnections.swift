@@ -34,14 +34,7 @@ extension Interceptor {
     /// A live connection, as the daemon reads them every second: one that was judged by other policies may have been
     /// missed when they changed.
     package func sawLive(_ event: mesh_event) {
-        guard !event.isOver else { return }
-        if event.socket.isEgress {
-            if isOlder(event) { judgeEgressAgain(event) }
-        } else if event.socket.isPlaintext {
-            judgePlaintextAgain(event)
-        } else if isOlder(event) || event.socket.isMismatch {
-            judgeAgain(event)
-        }
+        if !event.isOver, isOlder(event) || event.socket.isMismatch { judgeLiveAgain(event) }
     }
 
     /// By the policies in force; nil: it is neither a direct connection's accepted socket nor egress that was refused, or its
@@ -70,18 +63,20 @@ extension Interceptor {
             guard !event.isOver, socket.servesDirectly || socket.isEgress || socket.isPlaintext else { return }
             live.append(event)
         }
-        for event in live {
-            if event.socket.isEgress {
-                judgeEgressAgain(event)
-            } else if event.socket.isPlaintext {
-                judgePlaintextAgain(event)
-            } else {
-                judgeAgain(event)
-            }
-        }
+        for event in live { judgeLiveAgain(event) }
     }
 
     // MARK: private
+
+    private func judgeLiveAgain(_ event: mesh_event) {
+        if event.socket.isEgress {
+            judgeEgressAgain(event)
+        } else if event.socket.isPlaintext {
+            judgePlaintextAgain(event)
+        } else {
+            judgeAgain(event)
+        }
+    }
 
     private func isOlder(_ event: mesh_event) -> Bool {
         event.socket.policy_generation != snapshot?.policyGeneration ?? 0

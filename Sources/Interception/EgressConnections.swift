@@ -13,11 +13,7 @@ extension Interceptor {
             WorkloadID(rawValue: socket.workload), SocketAddress(socket.destination), byName: socket.nameThatLetItOut,
             now: BootClock.nanoseconds())
         guard !isAllowed, let ruling = egressDenial(of: socket) else { return }
-        callbacks.connectionEnded(socket.cookie, ruling)
-        do throws(IOError) { try endEgress(socket) } catch {
-            // Nobody has a connection in a namespace that is gone.
-            if error.code != ENOENT { callbacks.report(.init(.error, "a denied connection goes on: \(error)")) }
-        }
+        end(socket, local: socket.source, remote: socket.destination, ruling)
     }
 
     /// What its workload's policy says of a connection that it does not allow.
@@ -27,14 +23,21 @@ extension Interceptor {
         }
     }
 
-    /// Both ends learn of it, and the socket's cookie keeps from ending another one that took its addresses meanwhile.
-    private func endEgress(_ socket: mesh_socket) throws(IOError) {
+    /// A workload's connection with a peer that is no workload of this node. Both ends learn of it, and the socket's cookie
+    /// keeps from ending another one that took its addresses meanwhile.
+    func end(_ socket: mesh_socket, local: mesh_endpoint, remote: mesh_endpoint, _ ruling: ConnectionRuling) {
+        callbacks.connectionEnded(socket.cookie, ruling)
         let home = instances.instance(WorkloadID(rawValue: socket.workload))?.path
-        let namespace = try namespaces.open(
-            cookie: socket.netns_cookie, pid: Int32(truncatingIfNeeded: socket.pid), cgroup: home)
-        try namespace.inside { () throws(IOError) in
-            _ = try ConnectionEnd.destroyAnywhere(
-                local: SocketAddress(socket.source), remote: SocketAddress(socket.destination), cookie: socket.cookie)
+        do throws(IOError) {
+            let namespace = try namespaces.open(
+                cookie: socket.netns_cookie, pid: Int32(truncatingIfNeeded: socket.pid), cgroup: home)
+            try namespace.inside { () throws(IOError) in
+                _ = try ConnectionEnd.destroyAnywhere(
+                    local: SocketAddress(local), remote: SocketAddress(remote), cookie: socket.cookie)
+            }
+        } catch {
+            // Nobody has a connection in a namespace that is gone.
+            if error.code != ENOENT { callbacks.report(.init(.error, "a denied connection goes on: \(error)")) }
         }
     }
 }

@@ -1,6 +1,4 @@
 package import CMeshABI
-import Glibc
-import LinuxIO
 import MeshModel
 import MeshPolicy
 
@@ -27,21 +25,8 @@ extension Interceptor {
 
     /// A declared probe's connection, or one that came in while the proxy was away: ended where policies deny it by now.
     func judgePlaintextAgain(_ event: mesh_event) {
-        let socket = event.socket
-        guard let ruling = plaintextRuling(on: event), ruling.reason != .MESH_REASON_NONE,
-            let namespace = namespaces.id(ofCookie: socket.netns_cookie)
-        else { return }
-        callbacks.connectionEnded(socket.cookie, ruling)
-        do throws(IOError) {
-            try namespaces.open(namespace).inside { () throws(IOError) in
-                _ = try ConnectionEnd.destroyAnywhere(
-                    local: SocketAddress(socket.destination), remote: SocketAddress(socket.source),
-                    cookie: socket.cookie)
-            }
-        } catch {
-            // Nobody has a connection in a namespace that is gone.
-            if error.code != ENOENT { callbacks.report(.init(.error, "a denied connection goes on: \(error)")) }
-        }
+        guard let ruling = plaintextRuling(on: event), ruling.reason != .MESH_REASON_NONE else { return }
+        end(event.socket, local: event.socket.destination, remote: event.socket.source, ruling)
     }
 
     /// A datagram flow names the workload's side first.

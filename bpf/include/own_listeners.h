@@ -66,40 +66,13 @@ static __always_inline void forget_listener(struct mesh_noted *noted)
 		bpf_map_delete_elem(&mesh_owners, &noted->key);
 }
 
-/*
- * A UDP socket with a port. Of two workloads that share a port (multicast) the first counts: each socket is judged once more
- * by itself.
- */
-static __always_inline void note_bound_place(struct mesh_noted *noted, struct mesh_owner_key *key, __u32 workload,
-					     __u64 cgroup_id)
-{
-	struct mesh_owner owner = { .workload = workload, .listeners = 1, .cgroup_id = cgroup_id };
-
-	if (!noted) {
-		mesh_count(MESH_REASON_STORAGE_FAILED);
-		return;
-	}
-	key->protocol = IPPROTO_UDP;
-	if (mesh_is_unspecified(&key->address))
-		key->address.word[2] = 0;
-	forget_listener(noted);
-	if (own_place(key, &owner) == MESH_REASON_NONE) {
-		noted->key = *key;
-		noted->workload = workload;
-	}
-}
-
-/* The key's address 0.0.0.0 becomes ::, as both are "any". */
-static __always_inline void note_listener(struct mesh_noted *noted, struct mesh_owner_key *key, __u32 workload,
-					  __u64 cgroup_id, const struct mesh_settings *settings)
+/* The key's address 0.0.0.0 becomes ::, as both are "any". What the socket counted in before, it does no more. */
+static __always_inline enum mesh_reason note_place(struct mesh_noted *noted, struct mesh_owner_key *key, __u32 workload,
+						   __u64 cgroup_id)
 {
 	struct mesh_owner owner = { .workload = workload, .listeners = 1, .cgroup_id = cgroup_id };
 	enum mesh_reason reason;
 
-	if (!noted) {
-		mesh_count(MESH_REASON_STORAGE_FAILED);
-		return;
-	}
 	if (mesh_is_unspecified(&key->address))
 		key->address.word[2] = 0;
 	forget_listener(noted);
@@ -107,9 +80,36 @@ static __always_inline void note_listener(struct mesh_noted *noted, struct mesh_
 	if (reason == MESH_REASON_NONE) {
 		noted->key = *key;
 		noted->workload = workload;
-		if (mesh_is_mesh_port(settings, key->port_be))
-			reason = MESH_REASON_MESH_PORT_RESERVED;
 	}
+	return reason;
+}
+
+/*
+ * A UDP socket with a port. Of two workloads that share a port (multicast) the first counts: each socket is judged once more
+ * by itself.
+ */
+static __always_inline void note_bound_place(struct mesh_noted *noted, struct mesh_owner_key *key, __u32 workload,
+					     __u64 cgroup_id)
+{
+	key->protocol = IPPROTO_UDP;
+	if (noted)
+		note_place(noted, key, workload, cgroup_id);
+	else
+		mesh_count(MESH_REASON_STORAGE_FAILED);
+}
+
+static __always_inline void note_listener(struct mesh_noted *noted, struct mesh_owner_key *key, __u32 workload,
+					  __u64 cgroup_id, const struct mesh_settings *settings)
+{
+	enum mesh_reason reason;
+
+	if (!noted) {
+		mesh_count(MESH_REASON_STORAGE_FAILED);
+		return;
+	}
+	reason = note_place(noted, key, workload, cgroup_id);
+	if (reason == MESH_REASON_NONE && mesh_is_mesh_port(settings, key->port_be))
+		reason = MESH_REASON_MESH_PORT_RESERVED;
 	report_listening(key, workload, reason);
 }
 
