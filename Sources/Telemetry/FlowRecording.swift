@@ -10,6 +10,7 @@ extension FlowTable {
         let key = event.role == .served || event.role == .directServed ? event.peerCookie : event.cookie
         guard key != 0 else { return }
         let known = bySocket[key]
+        if known == nil, told.contains(key) { return }
         // The socket that connected has told of itself before, and knows what it dialled.
         if known == nil, event.role == .directServed { return }
         guard let index = known ?? (event.kind == .live && !addsUnknown ? nil : make(event, key: key)) else { return }

@@ -26,6 +26,19 @@ extension FlowTable {
         }
     }
 
+    /// Sockets of connections that have ended by the proxies' word, and by the kernel's not yet: its events come to the next
+    /// meshd, which would tell of them a second time.
+    package func toldSockets() -> [UInt64] {
+        byProxyID.values.flatMap { index -> [UInt64] in
+            let flow = storage[index]
+            guard flow.progress != .open, !flow.marks.contains(.socketClosed) else { return [] }
+            return [flow.cookie, flow.dialCookie].filter { $0 != 0 }
+        }
+    }
+
+    /// What the earlier one's `toldSockets` said, before any event is recorded.
+    package mutating func inherit(told sockets: [UInt64]) { told = Set(sockets) }
+
     /// Takes over what an earlier meshd left. Its series have counted the beginning and the bytes so far.
     package mutating func inherit(_ flow: FlowInheritance) {
         let key = ProxyNumber(proxy: flow.opened.proxy, number: flow.opened.id)

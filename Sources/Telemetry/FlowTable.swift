@@ -12,6 +12,8 @@ package struct FlowTable {
     }
 
     /// The kernel's and the proxy's records of one connection come on different ways.
+    /// The kernel's last word on what an earlier meshd has told of comes within this time, or was lost.
+    static let toldNanoseconds: UInt64 = 60_000_000_000
     static let decisionWaitNanoseconds: UInt64 = 2_000_000_000
     /// Rows for what peers were refused: more of them would push the node's own flows out.
     static let peerRefusalsMax = 1_024
@@ -39,6 +41,8 @@ package struct FlowTable {
 
     let settings: Settings
     /// What opened before is known to an earlier meshd.
+    /// Sockets of connections that an earlier meshd has told of to their end.
+    var told: Set<UInt64> = []
     let began: UInt64
     var storage = FlowStorage()
     var series: IstioSeries
@@ -80,6 +84,7 @@ package struct FlowTable {
             _ = ended.removeOldest()
             _ = remove(oldest)
         }
+        if now >= began &+ Self.toldNanoseconds { told = [] }
         series.expire(now: now)
     }
 
@@ -109,7 +114,6 @@ package struct FlowTable {
         var rows: [FlowRow] = []
         while let oldest = unrecorded.oldest, isLast || now >= oldest.at &+ Self.decisionWaitNanoseconds {
             _ = unrecorded.removeOldest()
-            if storage[oldest.index].id == oldest.id, wasTold(storage[oldest.index]) { continue }
             if storage[oldest.index].id == oldest.id, rows.count < limit {
                 rows.append(row(storage[oldest.index], now: now))
             } else {
@@ -120,12 +124,6 @@ package struct FlowTable {
     }
 
     // MARK: private
-
-    /// The kernel's last word on a connection that an earlier meshd has told of already: its proxy says nothing more of it.
-    private func wasTold(_ flow: Flow) -> Bool {
-        flow.openedNanoseconds < began && flow.progress == .closed && !flow.marks.contains(.decided)
-            && flow.path.isEmpty
-    }
 
     private func row(_ flow: Flow, now: UInt64) -> FlowRow {
         var row = FlowRow(flow, now: now, node: names?.node ?? "")

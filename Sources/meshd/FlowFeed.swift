@@ -48,6 +48,7 @@ final class FlowFeed {
     ) {
         self.succession = succession
         inherited = succession.take()
+        table.inherit(told: succession.takeTold())
         self.cluster = cluster
         self.log = log
         self.records = records
@@ -116,7 +117,12 @@ final class FlowFeed {
     /// meshd ends: what waits for its record gets it now.
     func stop() {
         writeRecords(isLast: true)
-        do { try succession.save(table.inheritance()) } catch { log.error("open flows are not kept: \(error)") }
+        do {
+            try succession.save(table.inheritance())
+            try succession.save(told: table.toldSockets())
+        } catch {
+            log.error("open flows are not kept: \(error)")
+        }
     }
 
     // MARK: private

@@ -9,8 +9,26 @@ import Telemetry
 struct FlowSuccession {
     private static let bytesMax = 64 << 20
     private let path: String
+    /// Beside it the sockets of those that have been told of to their end: 8 bytes each.
+    private var toldPath: String { path + "-told" }
 
     init(runtimeDirectory: String) { path = runtimeDirectory + "/flows" }
+
+    func save(told sockets: [UInt64]) throws(IOError) {
+        try TextFile.replace(
+            toldPath, with: sockets.flatMap { socket in withUnsafeBytes(of: socket.littleEndian, Array.init) })
+    }
+
+    /// Read once, as `take`.
+    func takeTold() -> [UInt64] {
+        guard let bytes = try? TextFile.readBytes(toldPath, limitBytes: Self.bytesMax) else { return [] }
+        TextFile.remove(toldPath)
+        return bytes.withUnsafeBytes { bytes in
+            stride(from: 0, to: bytes.count - 7, by: 8).map {
+                UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: $0, as: UInt64.self))
+            }
+        }
+    }
 
     func save(_ flows: [FlowInheritance]) throws(IOError) {
         var bytes: [UInt8] = []

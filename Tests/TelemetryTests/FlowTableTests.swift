@@ -156,14 +156,29 @@ import Testing
 
     /// The event waited in the kernel's ring while one meshd became the next.
     @Test func kernelsLastWordOnWhatAnEarlierMeshdHasToldIsNoSecondRecord() {
+        var earlier = FlowTable()
+        earlier.record(kernel(.opened))
+        earlier.record(opened(.outbound))
+        earlier.record(closed())
+        #expect(earlier.takeSettled(now: 100, limit: 9, isLast: true).count == 1)
+        #expect(earlier.toldSockets() == [7])
         var table = FlowTable(began: 100)
+        table.inherit(told: earlier.toldSockets())
         table.record(kernel(.closed, at: 101))
-        table.expire(now: 8_000_000_000)
-        #expect(table.takeSettled(now: 9_000_000_000, limit: 9).isEmpty)
+        // Nobody has told of this one, though it is as old.
         table.record(kernel(.closed, cookie: 8, at: 102))
-        table.record(opened(.outbound, cookie: 8))
-        table.expire(now: 10_000_000_000)
+        table.expire(now: 8_000_000_000)
         #expect(table.takeSettled(now: 19_000_000_000, limit: 9).count == 1)
+        #expect(rows(table).count == 1)
+    }
+
+    @Test func whatTheKernelHasClosedTooIsNotLeftToTheNextMeshd() {
+        var table = FlowTable()
+        table.record(kernel(.opened))
+        table.record(opened(.outbound))
+        table.record(kernel(.closed, at: 20))
+        table.record(closed())
+        #expect(table.toldSockets().isEmpty)
     }
 
     @Test(arguments: [(FlowDirection.outbound, "tunnel"), (.local, "relayed")])
