@@ -210,8 +210,10 @@ extension FlowTable {
         flow.direction = .inbound
         flow.marks = [.denied, .peerRefusal, .plaintext]
         if event.isDatagram { flow.marks.insert(.datagram) }
-        if event.reason == .MESH_REASON_POLICY_DENIED { policies.countDenial(event.decidedBy) }
-        flow.decidedBy = pool.name(event.decidedBy.description)
+        if !event.decidedBy.isNone {
+            flow.decidedBy = pool.name(event.decidedBy.description)
+            policies.countDenial(event.decidedBy)
+        }
         flow.reason = UInt16(truncatingIfNeeded: event.reason.rawValue)
         flow.destinationFacts = names?.workload(event.workload)
         flow.destinationPrincipal = pool.name(flow.destinationFacts?.principal ?? "")
