@@ -4,9 +4,9 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <endian.h>
 #include <errno.h>
+#include <linux/tcp.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -142,6 +142,10 @@ int clinux_tcp_statistics(int socket, struct clinux_tcp_statistics *statistics)
 	statistics->rtt_us = info.tcpi_rtt;
 	statistics->retransmits = info.tcpi_total_retrans;
 	statistics->unacknowledged = info.tcpi_unacked;
+	statistics->segment_size = info.tcpi_snd_mss;
+	statistics->segments_sent = info.tcpi_data_segs_out;
+	statistics->segments_received = info.tcpi_data_segs_in;
+	statistics->out_of_order = info.tcpi_rcv_ooopack;
 	return 0;
 }
 

@@ -14,6 +14,7 @@ struct LoopCounters: Sendable {
     var bytesFromTunnels: UInt64 = 0
     var namesAnswered: UInt64 = 0
     var namesForwarded: UInt64 = 0
+    var tunnelsUnderLossTotal: UInt64 = 0
 
     mutating func count(_ reason: Reason) {
         guard reason != .MESH_REASON_NONE else { return }
@@ -35,5 +36,6 @@ extension ProxyCounters {
         bytesFromTunnels += loop.bytesFromTunnels
         namesAnswered += loop.namesAnswered
         namesForwarded += loop.namesForwarded
+        tunnelsUnderLossTotal += loop.tunnelsUnderLossTotal
     }
 }

@@ -1,4 +1,4 @@
-import CLinux
+package import CLinux
 package import CMeshABI
 import Glibc
 
@@ -18,14 +18,18 @@ package struct KernelInterface: Sendable {
     /// hook sent there.
     package var question:
         @Sendable (_ descriptor: Int32, _ client: mesh_endpoint, _ listener: mesh_endpoint) -> mesh_question?
+    /// What a tunnel's TCP connection has met on its path.
+    package var path: @Sendable (_ descriptor: Int32) -> clinux_tcp_statistics
 
     package init(
         accepted: @escaping @Sendable (Int32) -> mesh_socket?,
         present: @escaping @Sendable (Int32, mesh_present) -> Int32,
         beat: @escaping @Sendable (Int32, mesh_listener_state) -> Int32,
         asks: @escaping @Sendable (Int32, UInt32) -> Int32 = { _, _ in 0 },
-        question: @escaping @Sendable (Int32, mesh_endpoint, mesh_endpoint) -> mesh_question? = { _, _, _ in nil }
+        question: @escaping @Sendable (Int32, mesh_endpoint, mesh_endpoint) -> mesh_question? = { _, _, _ in nil },
+        path: @escaping @Sendable (Int32) -> clinux_tcp_statistics = { Socket.statistics(of: $0) }
     ) {
+        self.path = path
         self.question = question
         self.accepted = accepted
         self.present = present

@@ -65,6 +65,7 @@ final class ProxyShared: Sendable {
 /// The settings that loops work with, times in nanoseconds.
 struct LoopSettings: Sendable {
     var tunnelsMax: Int
+    var tunnelsUnderLossMax: Int
     var streamsPerTunnelMax: UInt32
     var handshakeTimeout: UInt64
     var headersTimeout: UInt64
@@ -82,6 +83,7 @@ struct LoopSettings: Sendable {
 
     init(_ settings: ProxySettings) {
         tunnelsMax = Int(settings.tunnelsMax)
+        tunnelsUnderLossMax = Int(settings.tunnelsUnderLossMax)
         streamsPerTunnelMax = settings.streamsPerTunnelMax
         handshakeTimeout = UInt64(settings.handshakeTimeoutMilliseconds) * 1_000_000
         headersTimeout = UInt64(settings.headersTimeoutMilliseconds) * 1_000_000

@@ -23,6 +23,7 @@ extension UnsafeMutablePointer<LoopState> {
         if pointee.shared.budget.isTight { endSlowHolders() }
         if pointee.shared.budget.isExceeded { resetLargestHolders() }
         probeNodes()
+        forgetLosses()
         judgeDrain()
         pointee.shared.publish(pointee.counters, loop: pointee.index)
     }
@@ -113,12 +114,15 @@ extension UnsafeMutablePointer<LoopState> {
         }
     }
 
-    /// Tells the other loops that they had better open a tunnel of their own for this key.
+    /// Notes what the path carries, and tells the other loops when they had better open a tunnel of their own for this
+    /// key.
     private func noteLoad(_ tunnel: TunnelPointer) {
         guard tunnel.isClient else { return }
         let moved = tunnel.pointee.bytesSent + tunnel.pointee.bytesReceived
-        let isBusy = moved - tunnel.pointee.sweptBytes > Tunnel.busyBytesPerSweep || tunnel.pointee.stalledAt != 0
+        let sweep = moved - tunnel.pointee.sweptBytes
         tunnel.pointee.sweptBytes = moved
+        notePath(tunnel, moved: sweep)
+        let isBusy = sweep > Tunnel.busyBytesPerSweep || tunnel.pointee.stalledAt != 0
         guard isBusy != tunnel.pointee.flags.contains(.busy) else { return }
         if isBusy { tunnel.pointee.flags.insert(.busy) } else { tunnel.pointee.flags.remove(.busy) }
         pointee.shared.directory.setBusy(tunnel.pointee.key, isBusy, loop: pointee.index)

@@ -110,6 +110,7 @@ struct Tunnel: ~Copyable {
     var bytesReceived: UInt64 = 0
     /// The sum of both at the last sweep.
     var sweptBytes: UInt64 = 0
+    var path = PathEstimate()
     var timer: TimerPointer?
     var dirtyNext: TunnelPointer?
     var listPrevious: TunnelPointer?

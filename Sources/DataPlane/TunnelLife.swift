@@ -47,6 +47,8 @@ extension UnsafeMutablePointer<Tunnel> {
         let loop = pointee.loop
         if loop.dialOtherFamily(self, reason) { return }
         let (node, key) = (pointee.key.node, pointee.key)
+        // One more than there are was not to be had: the others go on.
+        if loop.hasOtherOpen(self) { return end(reason) }
         end(reason)
         loop.nodeFailed(node, key: key, errno: code, reason)
     }
@@ -182,6 +184,7 @@ extension UnsafeMutablePointer<Tunnel> {
             loop.pointee.counters.count(reason)
         }
         loop.leavePool(self)
+        if isClient && pointee.phase != .open && !pointee.flags.contains(.closing) { loop.moveToOthers(self) }
         if pointee.flags.contains(.probe) && pointee.phase != .open { loop.probeEnded(pointee.key.node) }
         loseStreams(reason)
         pointee.control.removeAll(pool: &loop.pointee.chunks)

@@ -6,9 +6,19 @@ import MeshModel
 import ProxyControl
 import Synchronization
 
-/// A loop's tunnels for one key: one as a rule, more when a peer allows fewer streams than are needed.
+/// A loop's tunnels for one key: one as a rule, more when a peer allows fewer streams than are needed, or while packets are
+/// lost on the way.
 struct TunnelGroup {
     var tunnels: [TunnelPointer] = []
+    /// None is added before: the last one could not be opened.
+    var addsAfter: UInt64 = 0
+
+    /// Where the next stream belongs: in the first tunnel, open ones before those that are being set up, or in the one
+    /// with the fewest streams.
+    func withRoom(spreads: Bool) -> TunnelPointer? {
+        if spreads { return tunnels.lazy.filter(\.hasRoom).min { $0.streamCount < $1.streamCount } }
+        return tunnels.first { $0.hasRoom && $0.isOpen } ?? tunnels.first { $0.hasRoom }
+    }
 }
 
 /// A node that could not be reached.
@@ -34,8 +44,11 @@ extension UnsafeMutablePointer<Tunnel> {
     var hasRoom: Bool {
         guard !isDead, !pointee.flags.contains(.closing), !pointee.flags.contains(.full) else { return false }
         guard pointee.nextStreamID < FrameHeader.streamIDMax - 2 else { return false }
-        return pointee.table.count + pointee.waitingCount < streamsMax
+        return streamCount < streamsMax
     }
+
+    /// Those that wait for it included.
+    var streamCount: Int { pointee.table.count + pointee.waitingCount }
 
     /// Whether a stream that has waited for this tunnel can be opened now.
     var hasRoomNow: Bool {
@@ -48,11 +61,16 @@ extension UnsafeMutablePointer<LoopState> {
     /// Opens the stream in a tunnel for its key, waits for one that is being set up, or sets one up.
     func place(_ stream: StreamPointer, _ key: TunnelKey) {
         let group = pointee.pool[key]
-        if let tunnel = group?.tunnels.first(where: { $0.hasRoom && $0.isOpen }) {
+        let isLossy = !pointee.lossyNodes.isEmpty && pointee.lossyNodes[key.node] != nil
+        if let tunnel = group?.withRoom(spreads: isLossy) {
+            if isLossy, tunnel.streamCount > 0, let added = tunnelUnderLoss(key) {
+                wait(stream, for: added)
+                return dial(added)
+            }
+            guard tunnel.isOpen else { return wait(stream, for: tunnel) }
             stream.pointee.tunnel = tunnel
             return stream.sendRequest(on: tunnel)
         }
-        if let tunnel = group?.tunnels.first(where: { $0.hasRoom }) { return wait(stream, for: tunnel) }
         if pointee.nodes[key.node] != nil && group?.tunnels.isEmpty ?? true {
             return stream.abort(.MESH_REASON_ENDPOINT_UNREACHABLE)
         }
@@ -99,7 +117,7 @@ extension UnsafeMutablePointer<LoopState> {
 
     // MARK: making tunnels
 
-    private func makeTunnel(_ key: TunnelKey, isProbe: Bool = false, isIPv6: Bool? = nil) -> TunnelPointer? {
+    func makeTunnel(_ key: TunnelKey, isProbe: Bool = false, isIPv6: Bool? = nil) -> TunnelPointer? {
         let family = isIPv6 ?? pointee.answersOverIPv6.contains(key.node)
         guard let snapshot = pointee.snapshot, let node = snapshot.node(key.node),
             let address = node.tunnelAddress(isIPv6: family) ?? node.tunnelAddress(isIPv6: !family),
@@ -210,6 +228,18 @@ extension UnsafeMutablePointer<LoopState> {
         oldest.pump()
         oldest.end(.MESH_REASON_NONE)
         return true
+    }
+
+    /// What waits for a tunnel that could not be opened goes to the others for its key, where there are any. `failed` has left
+    /// the pool.
+    func moveToOthers(_ failed: TunnelPointer) {
+        let key = failed.pointee.key
+        pointee.pool[key]?.addsAfter = pointee.now + NodeTrouble.pauseMax
+        if pointee.pool[key]?.withRoom(spreads: false) != nil { moveWaiting(failed) }
+    }
+
+    func hasOtherOpen(_ tunnel: TunnelPointer) -> Bool {
+        pointee.pool[tunnel.pointee.key]?.tunnels.contains { $0 != tunnel && $0.isOpen } ?? false
     }
 
     /// The tunnel takes no more streams.

@@ -41,6 +41,7 @@ package struct Configuration: Equatable, Sendable {
         package var memoryBudgetBytes: UInt64 = 0
         package var descriptorsMax: UInt32 = 0
         package var tunnelsMax: UInt32 = 0
+        package var tunnelsUnderLossMax: UInt32 = 0
         package var streamsPerTunnelMax: UInt32 = 0
         package var handshakeTimeoutMilliseconds: UInt32 = 0
         package var headersTimeoutMilliseconds: UInt32 = 0

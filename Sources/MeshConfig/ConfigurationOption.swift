@@ -119,6 +119,10 @@ struct ConfigurationOption: Sendable {
             $0.proxy.tunnelsMax = $1.number32
         },
         .init(
+            "proxy.tunnelsUnderLossMax", .integer(1...64), .value("8"),
+            "Tunnels for two principals and a node while packet loss bounds what one of them carries; 1: none are added."
+        ) { $0.proxy.tunnelsUnderLossMax = $1.number32 },
+        .init(
             "proxy.streamsPerTunnelMax", .integer(1...1_000_000), .value("10000"),
             "Streams at once that a peer node may open in one tunnel."
         ) { $0.proxy.streamsPerTunnelMax = $1.number32 },

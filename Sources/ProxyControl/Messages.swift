@@ -82,6 +82,8 @@ package struct ProxySettings: Equatable, Sendable {
     package var namesTimeToLiveSeconds: UInt32 = 5
     /// What peers are told that the workloads of this node belong to.
     package var cluster: String = CanonicalNames.cluster
+    /// Tunnels of one loop for one key while loss bounds what a tunnel carries; 1: none are added.
+    package var tunnelsUnderLossMax: UInt32 = 8
 
     package init() {}
 }
@@ -376,6 +378,8 @@ package struct ProxyCounters: Equatable, Sendable {
     package var recordsLost: UInt64 = 0
     package var namesAnswered: UInt64 = 0
     package var namesForwarded: UInt64 = 0
+    /// Tunnels that were added because loss bounded what the others carried.
+    package var tunnelsUnderLossTotal: UInt64 = 0
 
     package init() {}
 }

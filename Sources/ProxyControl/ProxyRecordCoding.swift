@@ -108,6 +108,7 @@ extension WireWriter {
         number(value.recordsLost)
         number(value.namesAnswered)
         number(value.namesForwarded)
+        number(value.tunnelsUnderLossTotal)
     }
 }
 
@@ -210,6 +211,7 @@ extension WireReader {
         value.recordsLost = try number("records lost")
         value.namesAnswered = try number("names answered")
         value.namesForwarded = try number("names forwarded")
+        value.tunnelsUnderLossTotal = try appendedNumber("tunnels under loss") ?? 0
         return value
     }
 }

@@ -108,6 +108,7 @@ extension WireWriter {
         text(value.meshDomain)
         number(value.namesTimeToLiveSeconds)
         text(value.cluster)
+        number(value.tunnelsUnderLossMax)
     }
 }
 
@@ -133,6 +134,7 @@ extension WireReader {
         value.meshDomain = try text("mesh domain")
         value.namesTimeToLiveSeconds = try number("time to live")
         value.cluster = try text("cluster")
+        value.tunnelsUnderLossMax = try appendedNumber("tunnels under loss") ?? 1
         return value
     }
 }

@@ -71,6 +71,13 @@ struct WireReader {
         remaining == 0 ? false : try flag(field)
     }
 
+    /// Nil where the message ends before the field.
+    mutating func appendedNumber<Number: FixedWidthInteger>(
+        _ field: ControlError.StaticText
+    ) throws(ControlError) -> Number? {
+        remaining == 0 ? nil : try number(field)
+    }
+
     private mutating func take(
         _ count: Int, _ field: ControlError.StaticText
     ) throws(ControlError) -> Slice<UnsafeRawBufferPointer> {

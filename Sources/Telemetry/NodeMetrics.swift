@@ -21,6 +21,7 @@ package struct NodeMetrics: Sendable {
         package var bytesFromTunnels: UInt64 = 0
         package var namesAnswered: UInt64 = 0
         package var namesForwarded: UInt64 = 0
+        package var tunnelsUnderLossTotal: UInt64 = 0
         package init() {}
     }
 
@@ -175,6 +176,10 @@ package enum MetricsPage {
             ("connections_total", .counter, "Connections it took.", proxy.connectionsTotal),
             ("tunnels", .gauge, "Tunnels it holds.", proxy.tunnels),
             ("tunnels_total", .counter, "Tunnels it opened or accepted.", proxy.tunnelsTotal),
+            (
+                "tunnels_under_loss_total", .counter, "Tunnels it added because loss bounded what the others carried.",
+                proxy.tunnelsUnderLossTotal
+            ),
             ("handshakes_total", .counter, "TLS handshakes it finished.", proxy.handshakesTotal),
             ("memory_held_bytes", .gauge, "Bytes it holds for streams and tunnels.", proxy.memoryHeldBytes),
             ("memory_budget_bytes", .gauge, "The most it may hold.", proxy.memoryBudgetBytes),

@@ -76,6 +76,7 @@ final class DaemonFacts: AdminBackend {
         metrics.proxy.bytesFromTunnels = counters.bytesFromTunnels
         metrics.proxy.namesAnswered = counters.namesAnswered
         metrics.proxy.namesForwarded = counters.namesForwarded
+        metrics.proxy.tunnelsUnderLossTotal = counters.tunnelsUnderLossTotal
         return MetricsPage.bytes(metrics, daemon.flows.table)
     }
 

@@ -58,5 +58,6 @@ extension ProxyCounters {
         recordsLost &+= other.recordsLost
         namesAnswered &+= other.namesAnswered
         namesForwarded &+= other.namesForwarded
+        tunnelsUnderLossTotal &+= other.tunnelsUnderLossTotal
     }
 }

@@ -10,6 +10,7 @@ extension ConfigurationFile {
         settings.memoryBudget = proxy.memoryBudgetBytes
         settings.descriptorsMax = proxy.descriptorsMax
         settings.tunnelsMax = proxy.tunnelsMax
+        settings.tunnelsUnderLossMax = proxy.tunnelsUnderLossMax
         settings.streamsPerTunnelMax = proxy.streamsPerTunnelMax
         settings.handshakeTimeoutMilliseconds = proxy.handshakeTimeoutMilliseconds
         settings.headersTimeoutMilliseconds = proxy.headersTimeoutMilliseconds

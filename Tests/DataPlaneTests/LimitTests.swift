@@ -256,7 +256,8 @@ import Testing
         let stopped = try fill(a)
         try b.wait("slow peers", seconds: 20) { $0.closed.contains { $0.reason == .MESH_REASON_SLOW_PEER } }
         #expect(counted(.MESH_REASON_SLOW_PEER, at: b) >= 1)
-        // Their clients learn it, and there is room again.
+        // Their clients learn it, the others wait on, and there is room again.
+        for client in stopped.map(\.client) { client.setTimeout(1) }
         let ended = stopped.filter { $0.client.errorAtEnd() == ECONNRESET }
         #expect(!ended.isEmpty)
         _ = try pair(a, server)

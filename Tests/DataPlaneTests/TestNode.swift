@@ -37,6 +37,8 @@ final class TestNode: @unchecked Sendable {
         var isStopped = false
         var givesDialSockets = true
         var dropsConnection = false
+        var losses: UInt32 = 0
+        var paths: [Int32: clinux_tcp_statistics] = [:]
     }
 
     let name: String
@@ -143,6 +145,8 @@ final class TestNode: @unchecked Sendable {
     }
 
     func setGivesDialSockets(_ gives: Bool) { orders.withLock { $0.givesDialSockets = gives } }
+    /// So many of each thousand packets count as lost, 20 ms away; 0: what the kernel says.
+    func setLosses(_ perThousand: UInt32) { orders.withLock { $0.losses = perThousand } }
     func dropConnection() { orders.withLock { $0.dropsConnection = true } }
     /// Of each captured connection as the proxy accepted it.
     var acceptedOptions: [ApplicationOptions] { orders.withLock { $0.acceptedOptions } }
@@ -227,6 +231,17 @@ final class TestNode: @unchecked Sendable {
             },
             question: { [self] _, client, _ in
                 orders.withLock { $0.questions[UInt16(bigEndian: client.port_be)] }
+            },
+            path: { [self] descriptor in
+                orders.withLock { orders in
+                    guard orders.losses > 0 else { return Socket.statistics(of: descriptor) }
+                    var path = orders.paths[descriptor] ?? clinux_tcp_statistics()
+                    (path.rtt_us, path.segment_size) = (20_000, 1_448)
+                    path.segments_sent += 1_000
+                    path.retransmits += orders.losses
+                    orders.paths[descriptor] = path
+                    return path
+                }
             })
         do {
             let proxy = try Proxy(controlPath: controlPath, kernel: kernel, isConfined: false)

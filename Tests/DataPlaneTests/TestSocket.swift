@@ -12,7 +12,11 @@ final class TestSocket: @unchecked Sendable {
 
     init(owning descriptor: Int32, timeoutSeconds: Int = 10) {
         self.descriptor = descriptor
-        var time = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
+        setTimeout(timeoutSeconds)
+    }
+
+    func setTimeout(_ seconds: Int) {
+        var time = timeval(tv_sec: seconds, tv_usec: 0)
         let size = socklen_t(MemoryLayout<timeval>.size)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &time, size)
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, size)

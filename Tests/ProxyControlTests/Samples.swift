@@ -36,13 +36,19 @@ enum Samples {
 
     /// Behind what the first version of the message had.
     static func appendedBytes(of message: SupervisorMessage) -> Int {
-        if case .drain = message { return 1 }
-        return 0
+        switch message {
+        case .drain: 1
+        case .welcome: 4
+        default: 0
+        }
     }
 
     static func appendedBytes(of message: ProxyMessage) -> Int {
-        if case .hello = message { return 1 }
-        return 0
+        switch message {
+        case .hello: 1
+        case .counters: 8
+        default: 0
+        }
     }
 
     private static var hello: ProxyHello {
@@ -112,6 +118,7 @@ enum Samples {
         settings.meshDomain = "mesh.internal"
         settings.namesTimeToLiveSeconds = 4
         settings.cluster = "east"
+        settings.tunnelsUnderLossMax = 5
         return settings
     }
 
@@ -133,6 +140,7 @@ enum Samples {
         counters.recordsLost = 12
         counters.namesAnswered = 13
         counters.namesForwarded = 14
+        counters.tunnelsUnderLossTotal = 15
         return counters
     }
 }

@@ -7,6 +7,7 @@
 . "$ROOT/tools/lib/lab_names.sh"
 . "$ROOT/tools/lib/lab_cgroups.sh"
 . "$ROOT/tools/lib/lab_network.sh"
+. "$ROOT/tools/lib/lab_distance.sh"
 . "$ROOT/tools/lib/lab_resources.sh"
 . "$ROOT/tools/lib/lab_applications.sh"
 . "$ROOT/tools/lib/lab_resolver.sh"

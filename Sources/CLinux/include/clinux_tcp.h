@@ -39,6 +39,12 @@ struct clinux_tcp_statistics {
 	uint32_t rtt_us;
 	uint32_t retransmits;
 	uint32_t unacknowledged;
+	uint32_t segment_size;
+	/* With data, retransmitted ones included. */
+	uint32_t segments_sent;
+	uint32_t segments_received;
+	/* Of those received: came before one that was missing (Linux 5.4; 0 before). */
+	uint32_t out_of_order;
 };
 
 int clinux_tcp_statistics(int socket, struct clinux_tcp_statistics *statistics);

@@ -23,6 +23,14 @@ bench_rounds() {
             done
         done
     done
+    for row in $rows; do bench_told "$row" "$paths"; done
+}
+
+# What a row came to, as soon as it is known: a run that fails later loses the table, not this.
+bench_told() {
+    local path text=''
+    for path in $2; do text+=", $path $(bench_median "$1" "$path")"; done
+    say "$1: ${text#, }"
 }
 
 # bench_turn ROUND PATHS: who was last begins the next round.

@@ -1,5 +1,5 @@
-/* tools/bench: puts a distance between the two nodes. A TUN device in each node's network namespace; what one of them sends
- * comes out of the other after a delay, unless it is lost. The kernel of the bench's machine may have no netem.
+/* tools/lab distance: puts a distance between the two nodes. A TUN device in each node's network namespace; what one of them
+ * sends comes out of the other after a delay, unless it is lost. Not every kernel has netem.
  *
  *   distance NETNS-A NETNS-B DEVICE DELAY-MS LOSS-PERCENT    delay and loss of each direction; until it is ended, and the
  *                                                            devices and their routes with it
