@@ -60,7 +60,9 @@ extension UnsafeMutablePointer<LoopState> {
         while let tunnel = next {
             next = tunnel.pointee.listNext
             if tunnel.isClient {
-                if !isKeyTrue(tunnel, snapshot) { tunnel.drain() }
+                if isKeyTrue(tunnel) { continue }
+                pointee.boundByLoss = [:]
+                tunnel.drain()
             } else if tunnel.isOpen, let denial = admitPeer(tunnel, snapshot) {
                 tunnel.fail(HTTP2Fault(.inadequateSecurity, denial))
             }
@@ -68,7 +70,8 @@ extension UnsafeMutablePointer<LoopState> {
     }
 
     /// Whether the numbers in a client tunnel's key still mean those whom it was made for.
-    private func isKeyTrue(_ tunnel: TunnelPointer, _ snapshot: Snapshot) -> Bool {
+    func isKeyTrue(_ tunnel: TunnelPointer) -> Bool {
+        guard let snapshot = pointee.snapshot else { return false }
         let key = tunnel.pointee.key
         return snapshot.principalID(of: tunnel.pointee.localPrincipal) == key.client
             && snapshot.principalID(of: tunnel.pointee.peerPrincipal) == key.server

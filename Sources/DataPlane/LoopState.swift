@@ -60,8 +60,8 @@ struct LoopState: ~Copyable {
     var nodes: [NodeID: NodeTrouble] = [:]
     /// Nodes whose IPv6 address answered last; the others are dialled at their IPv4 address first.
     var answersOverIPv6: Set<NodeID> = []
-    /// Nodes on the way to which packets are lost, and when that is forgotten.
-    var lossyNodes: [NodeID: UInt64] = [:]
+    /// Keys whose tunnels lost packets have bound, and when that is forgotten.
+    var boundByLoss: [TunnelKey: UInt64] = [:]
     var waitingForSockets = StreamQueue()
     var waitingTunnels: [TunnelPointer] = []
     var waitingRelays: [RelayEndPointer] = []

@@ -58,34 +58,52 @@ struct PathEstimate {
 }
 
 extension UnsafeMutablePointer<LoopState> {
-    /// For how long a node counts as one to which packets are lost, after a tunnel was last bound by it.
+    /// For how long a key's streams are spread after one of its tunnels was last bound.
     private static var lossRemembered: UInt64 { 600_000_000_000 }
 
     /// Looks at the path of a client tunnel that moved `bytes` since the last sweep.
-    func notePath(_ tunnel: TunnelPointer, moved: UInt64) {
+    func notePath(_ tunnel: TunnelPointer, moved bytes: UInt64) {
         guard pointee.settings.tunnelsUnderLossMax > 1 else { return }
-        guard moved > 0 else { return tunnel.pointee.path.pause(pointee.now) }
-        tunnel.pointee.path.add(pointee.shared.kernel.path(tunnel.pointee.descriptor), moved: moved, now: pointee.now)
+        guard bytes > 0 else { return tunnel.pointee.path.pause(pointee.now) }
+        let statistics = pointee.shared.kernel.path(tunnel.pointee.descriptor)
+        tunnel.pointee.path.add(statistics, moved: bytes, now: pointee.now)
         guard tunnel.pointee.path.isBoundByLoss else { return }
-        pointee.lossyNodes[tunnel.pointee.key.node] = pointee.now + Self.lossRemembered
+        pointee.boundByLoss[tunnel.pointee.key] = pointee.now + Self.lossRemembered
     }
 
     func forgetLosses() {
-        guard !pointee.lossyNodes.isEmpty else { return }
-        pointee.lossyNodes = pointee.lossyNodes.filter { $0.value > pointee.now }
+        guard !pointee.boundByLoss.isEmpty else { return }
+        pointee.boundByLoss = pointee.boundByLoss.filter { $0.value > pointee.now }
     }
 
-    /// Another tunnel for a key whose others all have streams, while loss bounds what one carries and all limits leave
-    /// room for it. It must be dialled.
-    func tunnelUnderLoss(_ key: TunnelKey) -> TunnelPointer? {
+    func isBoundByLoss(_ key: TunnelKey) -> Bool { !pointee.boundByLoss.isEmpty && pointee.boundByLoss[key] != nil }
+
+    /// Another tunnel for a key whose open ones all have streams, if the limits leave room. It must be dialled. Half of
+    /// all tunnels are kept for keys that have none.
+    func makeAddedTunnel(_ key: TunnelKey) -> TunnelPointer? {
         let shared = pointee.shared
         guard let group = pointee.pool[key], group.tunnels.count < pointee.settings.tunnelsUnderLossMax,
             pointee.now >= group.addsAfter, pointee.nodes[key.node] == nil, pointee.drainDeadline == nil,
-            !shared.isOverloaded,
-            shared.tunnelCount.load(ordering: .relaxed) < pointee.settings.tunnelsMax,
+            !shared.isOverloaded, shared.tunnelCount.load(ordering: .relaxed) < pointee.settings.tunnelsMax / 2,
             let tunnel = makeTunnel(key)
         else { return nil }
-        pointee.counters.tunnelsUnderLossTotal += 1
+        tunnel.pointee.isAdded = true
         return tunnel
     }
+
+    func hasOtherOpen(_ tunnel: TunnelPointer) -> Bool {
+        pointee.pool[tunnel.pointee.key]?.tunnels.contains { $0 != tunnel && $0.isOpen } ?? false
+    }
+
+    /// What waits for an added tunnel that could not be opened goes to the others for its key. `failed` has left the pool.
+    func moveToOthers(_ failed: TunnelPointer) {
+        let key = failed.pointee.key
+        pointee.pool[key]?.addsAfter = pointee.now + NodeTrouble.pauseMax
+        if pointee.pool[key]?.withRoom(spreads: true) != nil { moveWaiting(failed) }
+    }
+}
+
+extension UnsafeMutablePointer<Tunnel> {
+    /// For an added tunnel, no more than a few round trips: what waits for it can go elsewhere.
+    func patience(_ timeout: UInt64) -> UInt64 { pointee.isAdded ? Swift.min(timeout, 3_000_000_000) : timeout }
 }

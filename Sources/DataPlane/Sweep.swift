@@ -125,7 +125,13 @@ extension UnsafeMutablePointer<LoopState> {
         let isBusy = sweep > Tunnel.busyBytesPerSweep || tunnel.pointee.stalledAt != 0
         guard isBusy != tunnel.pointee.flags.contains(.busy) else { return }
         if isBusy { tunnel.pointee.flags.insert(.busy) } else { tunnel.pointee.flags.remove(.busy) }
-        pointee.shared.directory.setBusy(tunnel.pointee.key, isBusy, loop: pointee.index)
+        noteLoad(of: tunnel.pointee.key)
+    }
+
+    /// One busy tunnel is enough.
+    func noteLoad(of key: TunnelKey) {
+        let isBusy = pointee.pool[key]?.tunnels.contains { $0.pointee.flags.contains(.busy) } ?? false
+        pointee.shared.directory.setBusy(key, isBusy, loop: pointee.index)
     }
 
     private func sweepIdle(_ tunnel: TunnelPointer, _ settings: LoopSettings, _ now: UInt64) {

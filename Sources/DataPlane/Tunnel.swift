@@ -111,6 +111,8 @@ struct Tunnel: ~Copyable {
     /// The sum of both at the last sweep.
     var sweptBytes: UInt64 = 0
     var path = PathEstimate()
+    /// Opened beside others for its key, because lost packets bound what they carry.
+    var isAdded = false
     var timer: TimerPointer?
     var dirtyNext: TunnelPointer?
     var listPrevious: TunnelPointer?

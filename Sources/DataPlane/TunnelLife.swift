@@ -37,7 +37,7 @@ extension UnsafeMutablePointer<Tunnel> {
         else { return end(.MESH_REASON_NO_CERTIFICATE) }
         pointee.tls = consume tls
         pointee.phase = .handshaking
-        arm(after: loop.pointee.settings.handshakeTimeout)
+        arm(after: patience(loop.pointee.settings.handshakeTimeout))
         pointee.flags.insert(.readable)
         markDirty()
     }
@@ -45,10 +45,10 @@ extension UnsafeMutablePointer<Tunnel> {
     /// The node did not answer: everything that waits is reset, and the node is probed until it does.
     func dialFailed(_ code: Int32, _ reason: Reason) {
         let loop = pointee.loop
-        if loop.dialOtherFamily(self, reason) { return }
-        let (node, key) = (pointee.key.node, pointee.key)
         // One more than there are was not to be had: the others go on.
         if loop.hasOtherOpen(self) { return end(reason) }
+        if loop.dialOtherFamily(self, reason) { return }
+        let (node, key) = (pointee.key.node, pointee.key)
         end(reason)
         loop.nodeFailed(node, key: key, errno: code, reason)
     }
@@ -89,6 +89,7 @@ extension UnsafeMutablePointer<Tunnel> {
         queueClientPreface()
         queueSettings(TunnelSettings.client)
         queueWindowUpdate(0, pointee.receiveWindow.start())
+        if pointee.isAdded { loop.pointee.counters.tunnelsUnderLossTotal += 1 }
         loop.nodeAnswered(pointee.key.node, at: pointee.peer.address)
         loop.placeWaiting(self)
     }
@@ -184,7 +185,7 @@ extension UnsafeMutablePointer<Tunnel> {
             loop.pointee.counters.count(reason)
         }
         loop.leavePool(self)
-        if isClient && pointee.phase != .open && !pointee.flags.contains(.closing) { loop.moveToOthers(self) }
+        if pointee.isAdded && pointee.phase != .open { loop.moveToOthers(self) }
         if pointee.flags.contains(.probe) && pointee.phase != .open { loop.probeEnded(pointee.key.node) }
         loseStreams(reason)
         pointee.control.removeAll(pool: &loop.pointee.chunks)

@@ -13,11 +13,12 @@ struct TunnelGroup {
     /// None is added before: the last one could not be opened.
     var addsAfter: UInt64 = 0
 
-    /// Where the next stream belongs: in the first tunnel, open ones before those that are being set up, or in the one
-    /// with the fewest streams.
+    /// Where the next stream belongs: in an open tunnel, the first or the one with the fewest streams, else in one that is
+    /// being set up.
     func withRoom(spreads: Bool) -> TunnelPointer? {
-        if spreads { return tunnels.lazy.filter(\.hasRoom).min { $0.streamCount < $1.streamCount } }
-        return tunnels.first { $0.hasRoom && $0.isOpen } ?? tunnels.first { $0.hasRoom }
+        let open = tunnels.lazy.filter { $0.hasRoom && $0.isOpen }
+        let best = spreads ? open.min { $0.streamCount < $1.streamCount } : open.first
+        return best ?? tunnels.first { $0.hasRoom }
     }
 }
 
@@ -61,9 +62,9 @@ extension UnsafeMutablePointer<LoopState> {
     /// Opens the stream in a tunnel for its key, waits for one that is being set up, or sets one up.
     func place(_ stream: StreamPointer, _ key: TunnelKey) {
         let group = pointee.pool[key]
-        let isLossy = !pointee.lossyNodes.isEmpty && pointee.lossyNodes[key.node] != nil
-        if let tunnel = group?.withRoom(spreads: isLossy) {
-            if isLossy, tunnel.streamCount > 0, let added = tunnelUnderLoss(key) {
+        let spreads = isBoundByLoss(key)
+        if let tunnel = group?.withRoom(spreads: spreads) {
+            if spreads, tunnel.isOpen, tunnel.streamCount > 0, let added = makeAddedTunnel(key) {
                 wait(stream, for: added)
                 return dial(added)
             }
@@ -92,6 +93,7 @@ extension UnsafeMutablePointer<LoopState> {
         while tunnel.hasRoomNow, let stream = tunnel.pointee.waiting.popFirst() {
             tunnel.pointee.waitingCount -= 1
             stream.sendRequest(on: tunnel)
+            if isBoundByLoss(tunnel.pointee.key) { return moveWaiting(tunnel) }
         }
         // Until its SETTINGS have come there may be more room than is known.
         if !tunnel.pointee.decoder.isOpening { moveWaiting(tunnel) }
@@ -105,7 +107,11 @@ extension UnsafeMutablePointer<LoopState> {
             stream.pointee.tunnel = nil
             moved.append(stream)
         }
-        for stream in moved { place(stream, tunnel.pointee.key) }
+        guard !moved.isEmpty else { return }
+        let isTrue = isKeyTrue(tunnel)
+        for stream in moved {
+            if isTrue { place(stream, tunnel.pointee.key) } else { stream.abort(.MESH_REASON_TUNNEL_LOST) }
+        }
     }
 
     /// A stream of a client tunnel is over: one that waited may take its place, and a full peer may take more.
@@ -179,7 +185,7 @@ extension UnsafeMutablePointer<LoopState> {
         let isIPv6 = !tunnel.pointee.peer.address.isIPv4
         let dialPool = DialPool(purpose: .tunnel, networkNamespace: .node, isIPv6: isIPv6)
         guard let descriptor = takeDialSocket(dialPool) else {
-            tunnel.arm(after: pointee.settings.connectTimeout)
+            tunnel.arm(after: tunnel.patience(pointee.settings.connectTimeout))
             pointee.waitingTunnels.append(tunnel)
             return
         }
@@ -187,7 +193,7 @@ extension UnsafeMutablePointer<LoopState> {
         tunnel.pointee.phase = .connecting
         Socket.setNonBlocking(descriptor)
         Socket.prepareTunnel(descriptor)
-        tunnel.arm(after: pointee.settings.connectTimeout)
+        tunnel.arm(after: tunnel.patience(pointee.settings.connectTimeout))
         let code = Socket.connect(descriptor, to: tunnel.pointee.peer, isIPv6: isIPv6)
         guard code == 0 || code == EINPROGRESS else {
             return tunnel.dialFailed(code, .MESH_REASON_TUNNEL_CONNECT_FAILED)
@@ -230,25 +236,13 @@ extension UnsafeMutablePointer<LoopState> {
         return true
     }
 
-    /// What waits for a tunnel that could not be opened goes to the others for its key, where there are any. `failed` has left
-    /// the pool.
-    func moveToOthers(_ failed: TunnelPointer) {
-        let key = failed.pointee.key
-        pointee.pool[key]?.addsAfter = pointee.now + NodeTrouble.pauseMax
-        if pointee.pool[key]?.withRoom(spreads: false) != nil { moveWaiting(failed) }
-    }
-
-    func hasOtherOpen(_ tunnel: TunnelPointer) -> Bool {
-        pointee.pool[tunnel.pointee.key]?.tunnels.contains { $0 != tunnel && $0.isOpen } ?? false
-    }
-
     /// The tunnel takes no more streams.
     func leavePool(_ tunnel: TunnelPointer) {
         pointee.waitingTunnels.removeAll { $0 == tunnel }
         let key = tunnel.pointee.key
         guard tunnel.isClient, let index = pointee.pool[key]?.tunnels.firstIndex(of: tunnel) else { return }
         pointee.pool[key]?.tunnels.remove(at: index)
-        guard pointee.pool[key]?.tunnels.isEmpty ?? true else { return }
+        guard pointee.pool[key]?.tunnels.isEmpty ?? true else { return noteLoad(of: key) }
         pointee.pool[key] = nil
         pointee.shared.directory.leave(key, loop: pointee.index)
     }
@@ -261,7 +255,8 @@ extension UnsafeMutablePointer<LoopState> {
             // What a connect() to a dead host gives: the connect hook will give it to applications.
             let known = [ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH].contains(code)
             pointee.reports.append(.nodeUnreachable(node, errno: known ? code : EHOSTUNREACH, reason))
-        } else {
+        } else if trouble.isProbing || pointee.now >= trouble.nextProbe {
+            // Not for others that were dialled at the same time.
             trouble.pause = min(trouble.pause * 2, NodeTrouble.pauseMax)
         }
         trouble.isProbing = false

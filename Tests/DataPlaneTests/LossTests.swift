@@ -168,9 +168,9 @@ import Testing
         try expectWorks(second)
     }
 
-    @Test func theLimitOfAllTunnelsHolds() throws {
+    @Test func halfOfAllTunnelsAreKeptForOthers() throws {
         defer { mesh.stop() }
-        let a = try mesh.start("a") { $0.tunnelsMax = 2 }
+        let a = try mesh.start("a") { $0.tunnelsMax = 4 }
         _ = try mesh.start("b")
         a.setLosses(8)
         var pairs = [try pair(a)]
@@ -194,6 +194,72 @@ import Testing
         #expect(a.seenNow.unreachable.isEmpty)
         #expect(a.seenNow.opened.allSatisfy { $0.allowed })
         // It was tried once: the next try has time.
-        #expect(a.report().counters.tunnelsUnderLossTotal == 1)
+        #expect(b.seenNow.refused.count == 1)
+        #expect(a.report().counters.tunnelsUnderLossTotal == 0)
+    }
+
+    @Test func whatWaitsForATunnelThatNeverOpensGoesOnInAnother() throws {
+        defer { mesh.stop() }
+        let peer = try RawServer(mesh)
+        let a = try mesh.start("a")
+        a.setLosses(500)
+        let address = SocketAddress(mesh.address("server"), 80)
+        let first = try a.connect(to: address)
+        let tunnel = try peer.accept()
+        let streamID = try tunnel.awaitConnect()
+        try tunnel.accept(streamID)
+        // Half of the packets lost leave 125 KB/s; this is the most in a quarter of a second.
+        usleep(600_000)
+        try first.send([UInt8](repeating: 1, count: 40_000))
+        usleep(600_000)
+        let second = try a.connect(to: address)
+        // The kernel takes its tunnel, and nobody shakes hands.
+        let moved = try tunnel.awaitConnect()
+        try tunnel.accept(moved)
+        try tunnel.send(HostileFrame.data(moved, Array("here".utf8), ends: false))
+        #expect(try second.receiveText(4) == "here")
+        #expect(a.report().tunnels.count == 1)
+        #expect(a.seenNow.unreachable.isEmpty && a.seenNow.opened.allSatisfy { $0.allowed })
+        withExtendedLifetime(peer) {}
+    }
+
+    @Test func afterTheTunnelsEndStreamsOfOneMomentAreSpreadAgain() throws {
+        defer { mesh.stop() }
+        let a = try mesh.start("a") {
+            $0.tunnelsUnderLossMax = 3
+            $0.idleTunnelTimeoutMilliseconds = 300
+        }
+        _ = try mesh.start("b")
+        a.setLosses(8)
+        let first = try pair(a)
+        try transfer(first)
+        first.client.close()
+        #expect(first.server.errorAtEnd() == 0)
+        first.server.close()
+        for _ in 0..<300 where !streams(a).isEmpty { usleep(10_000) }
+        let clients = try (0..<6).map { _ in try a.connect(to: server.local) }
+        let pairs = try clients.map { (client: $0, server: try server.accept()) }
+        #expect(streams(a).count == 3 && streams(a).reduce(0, +) == 6)
+        for client in pairs.map(\.client) { try client.send("x") }
+        for server in pairs.map(\.server) { #expect(try server.receiveText(1) == "x") }
+    }
+
+    @Test func aNodeThatIsGoneIsUsedAgainWithinSeconds() throws {
+        defer { mesh.stop() }
+        let a = try mesh.start("a")
+        _ = try mesh.start("b")
+        a.setLosses(8)
+        let first = try pair(a)
+        try transfer(first)
+        var pairs = [first]
+        for _ in 0..<4 { pairs.append(try pair(a)) }
+        mesh.stop("b")
+        for pair in pairs { #expect(pair.client.errorAtEnd() == ECONNRESET) }
+        for _ in 0..<8 { _ = try a.connect(to: server.local).errorAtEnd() }
+        try a.wait("unreachable") { !$0.unreachable.isEmpty }
+        let b = try mesh.start("b")
+        try a.wait("reachable", seconds: 3) { !$0.reachable.isEmpty }
+        _ = b
+        try expectWorks(try pair(a))
     }
 }

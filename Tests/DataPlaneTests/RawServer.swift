@@ -27,6 +27,13 @@ final class RawServer {
 
     /// The next tunnel, after handshake, preface and SETTINGS.
     func accept() throws -> RawServerTunnel { try RawServerTunnel(listener.accept(), context) }
+
+    /// Whether no further tunnel comes within a second.
+    func acceptsNothing() -> Bool {
+        listener.setTimeout(1)
+        defer { listener.setTimeout(10) }
+        return (try? listener.accept()) == nil
+    }
 }
 
 /// One tunnel that a proxy has opened to a `RawServer`.

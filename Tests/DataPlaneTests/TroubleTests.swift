@@ -247,6 +247,23 @@ import Testing
         #expect(a.report().tunnels.count == 2)
     }
 
+    /// The numbers in its key may be another principal's by now.
+    @Test func whatAPeerRefusesAfterNumbersChangedIsNotSentAgain() throws {
+        defer { mesh.stop() }
+        let peer = try RawServer(mesh)
+        let a = try mesh.start("a")
+        let client = try a.connect(to: SocketAddress(mesh.address("other"), 80))
+        let tunnel = try peer.accept()
+        _ = try tunnel.awaitConnect()
+        mesh.isRenumbered = true
+        try a.giveSnapshot()
+        try a.wait("snapshot") { $0.snapshotsTaken == 2 }
+        try tunnel.goAway(0)
+        #expect(client.errorAtEnd() == ECONNRESET)
+        try a.wait("record") { $0.opened.first?.reason == .MESH_REASON_TUNNEL_LOST }
+        #expect(peer.acceptsNothing())
+    }
+
     @Test func idleTunnelClosesAndComesBack() throws {
         defer { mesh.stop() }
         let (a, _) = try both { $0.idleTunnelTimeoutMilliseconds = 300 }
