@@ -192,9 +192,9 @@ extension UnsafeMutablePointer<Stream> {
     func retry(leavesFull: Bool = false) {
         guard let request else { return abort(.MESH_REASON_STATE_MISSING) }
         let tunnel = pointee.tunnel
-        // A key is in numbers: those of a snapshot since may mean somebody else.
-        if let tunnel, !pointee.loop.isKeyTrue(tunnel) { return abort(.MESH_REASON_TUNNEL_LOST) }
         detach()
+        // A key is in numbers: those of a snapshot since may mean somebody else.
+        if let tunnel, !pointee.loop.isKeyTrue(tunnel) { return end(.MESH_REASON_TUNNEL_LOST, resets: true) }
         if leavesFull { tunnel?.pointee.flags.insert(.full) }
         rewindEarly()
         pointee.state = .client()

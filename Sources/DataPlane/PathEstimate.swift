@@ -1,5 +1,4 @@
 import CLinux
-import Synchronization
 
 /// Whether lost packets bound what a tunnel carries, from what its TCP connection has met while it moved bytes.
 ///
@@ -55,55 +54,4 @@ struct PathEstimate {
     private func add(_ sum: inout Float, _ sample: Float) { sum = sum * 7 / 8 + sample }
 
     private func roundTrip(_ statistics: clinux_tcp_statistics) -> Float { Float(statistics.rtt_us) / 1e6 }
-}
-
-extension UnsafeMutablePointer<LoopState> {
-    /// For how long a key's streams are spread after one of its tunnels was last bound.
-    private static var lossRemembered: UInt64 { 600_000_000_000 }
-
-    /// Looks at the path of a client tunnel that moved `bytes` since the last sweep.
-    func notePath(_ tunnel: TunnelPointer, moved bytes: UInt64) {
-        guard pointee.settings.tunnelsUnderLossMax > 1 else { return }
-        guard bytes > 0 else { return tunnel.pointee.path.pause(pointee.now) }
-        let statistics = pointee.shared.kernel.path(tunnel.pointee.descriptor)
-        tunnel.pointee.path.add(statistics, moved: bytes, now: pointee.now)
-        guard tunnel.pointee.path.isBoundByLoss else { return }
-        pointee.boundByLoss[tunnel.pointee.key] = pointee.now + Self.lossRemembered
-    }
-
-    func forgetLosses() {
-        guard !pointee.boundByLoss.isEmpty else { return }
-        pointee.boundByLoss = pointee.boundByLoss.filter { $0.value > pointee.now }
-    }
-
-    func isBoundByLoss(_ key: TunnelKey) -> Bool { !pointee.boundByLoss.isEmpty && pointee.boundByLoss[key] != nil }
-
-    /// Another tunnel for a key whose open ones all have streams, if the limits leave room. It must be dialled. Half of
-    /// all tunnels are kept for keys that have none.
-    func makeAddedTunnel(_ key: TunnelKey) -> TunnelPointer? {
-        let shared = pointee.shared
-        guard let group = pointee.pool[key], group.tunnels.count < pointee.settings.tunnelsUnderLossMax,
-            pointee.now >= group.addsAfter, pointee.nodes[key.node] == nil, pointee.drainDeadline == nil,
-            !shared.isOverloaded, shared.tunnelCount.load(ordering: .relaxed) < pointee.settings.tunnelsMax / 2,
-            let tunnel = makeTunnel(key)
-        else { return nil }
-        tunnel.pointee.isAdded = true
-        return tunnel
-    }
-
-    func hasOtherOpen(_ tunnel: TunnelPointer) -> Bool {
-        pointee.pool[tunnel.pointee.key]?.tunnels.contains { $0 != tunnel && $0.isOpen } ?? false
-    }
-
-    /// What waits for an added tunnel that could not be opened goes to the others for its key. `failed` has left the pool.
-    func moveToOthers(_ failed: TunnelPointer) {
-        let key = failed.pointee.key
-        pointee.pool[key]?.addsAfter = pointee.now + NodeTrouble.pauseMax
-        if pointee.pool[key]?.withRoom(spreads: true) != nil { moveWaiting(failed) }
-    }
-}
-
-extension UnsafeMutablePointer<Tunnel> {
-    /// For an added tunnel, no more than a few round trips: what waits for it can go elsewhere.
-    func patience(_ timeout: UInt64) -> UInt64 { pointee.isAdded ? Swift.min(timeout, 3_000_000_000) : timeout }
 }

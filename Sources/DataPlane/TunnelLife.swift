@@ -45,12 +45,12 @@ extension UnsafeMutablePointer<Tunnel> {
     /// The node did not answer: everything that waits is reset, and the node is probed until it does.
     func dialFailed(_ code: Int32, _ reason: Reason) {
         let loop = pointee.loop
-        // One more than there are was not to be had: the others go on.
-        if loop.hasOtherOpen(self) { return end(reason) }
+        // One more than there are was not to be had: what waits for it goes elsewhere.
+        if pointee.isAdded { return end(reason) }
         if loop.dialOtherFamily(self, reason) { return }
-        let (node, key) = (pointee.key.node, pointee.key)
+        let (key, isProbe) = (pointee.key, pointee.flags.contains(.probe))
         end(reason)
-        loop.nodeFailed(node, key: key, errno: code, reason)
+        loop.nodeFailed(key, errno: code, reason, isProbe: isProbe)
     }
 
     // MARK: handshake
@@ -72,10 +72,14 @@ extension UnsafeMutablePointer<Tunnel> {
         }
     }
 
+    /// The kernel takes no more bytes. Before the handshake is over, it is as if the peer had never answered.
+    func connectionBroke() {
+        guard isClient && pointee.phase == .handshaking else { return end(.MESH_REASON_TUNNEL_LOST) }
+        dialFailed(ECONNRESET, .MESH_REASON_TUNNEL_CONNECT_FAILED)
+    }
+
     private func handshakeFailed(_ failure: TLSFailure) {
-        if isClient && failure.isConnectionLoss {
-            return dialFailed(ECONNRESET, .MESH_REASON_TUNNEL_CONNECT_FAILED)
-        }
+        if isClient && failure.isConnectionLoss { return connectionBroke() }
         refusePeer(failure.reason, subject: pointee.tls?.serverName ?? "")
         end(failure.reason)
     }

@@ -249,19 +249,21 @@ extension UnsafeMutablePointer<LoopState> {
 
     // MARK: nodes that do not answer
 
-    func nodeFailed(_ node: NodeID, key: TunnelKey, errno code: Int32, _ reason: Reason) {
-        var trouble = pointee.nodes[node] ?? NodeTrouble(key: key, pause: NodeTrouble.pauseFirst, nextProbe: 0)
-        if pointee.nodes[node] == nil {
-            // What a connect() to a dead host gives: the connect hook will give it to applications.
-            let known = [ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH].contains(code)
-            pointee.reports.append(.nodeUnreachable(node, errno: known ? code : EHOSTUNREACH, reason))
-        } else if trouble.isProbing || pointee.now >= trouble.nextProbe {
-            // Not for others that were dialled at the same time.
+    /// A dial failed. Others that were under way beside the first change nothing any more: the probes find out.
+    func nodeFailed(_ key: TunnelKey, errno code: Int32, _ reason: Reason, isProbe: Bool) {
+        if var trouble = pointee.nodes[key.node] {
+            guard isProbe else { return }
             trouble.pause = min(trouble.pause * 2, NodeTrouble.pauseMax)
+            trouble.isProbing = false
+            trouble.nextProbe = pointee.now + trouble.pause
+            pointee.nodes[key.node] = trouble
+            return
         }
-        trouble.isProbing = false
-        trouble.nextProbe = pointee.now + trouble.pause
-        pointee.nodes[node] = trouble
+        // What a connect() to a dead host gives: the connect hook will give it to applications.
+        let known = [ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH].contains(code)
+        pointee.reports.append(.nodeUnreachable(key.node, errno: known ? code : EHOSTUNREACH, reason))
+        let pause = NodeTrouble.pauseFirst
+        pointee.nodes[key.node] = NodeTrouble(key: key, pause: pause, nextProbe: pointee.now + pause)
     }
 
     /// A probe ended without an answer to the question (no dial socket, no certificate): it is asked again.

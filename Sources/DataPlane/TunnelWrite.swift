@@ -193,7 +193,7 @@ extension UnsafeMutablePointer<Tunnel> {
                 pointee.descriptor, pending.baseAddress, pending.count, Int32(MSG_NOSIGNAL))
             if written < 0 {
                 if errno == EINTR { continue }
-                guard errno == EAGAIN else { return end(.MESH_REASON_TUNNEL_LOST) }
+                guard errno == EAGAIN else { return connectionBroke() }
                 pointee.flags.remove(.writable)
                 if pointee.stalledAt == 0 {
                     pointee.stalledAt = now

@@ -100,7 +100,7 @@ import Testing
         return (client, try server.accept())
     }
 
-    /// Some 2 MB/s for two seconds, where 1 MB/s is what eight losses of a thousand would leave.
+    /// Some 2 MB/s for two seconds, where 630 KB/s is what twenty losses of a thousand would leave.
     private func transfer(_ pair: (client: TestSocket, server: TestSocket)) throws {
         let chunk = [UInt8](repeating: 1, count: 20_000)
         for _ in 0..<200 {
@@ -125,7 +125,7 @@ import Testing
         defer { mesh.stop() }
         let a = try mesh.start("a") { $0.tunnelsUnderLossMax = 3 }
         _ = try mesh.start("b")
-        a.setLosses(8)
+        a.setLosses(20)
         var pairs = [try pair(a), try pair(a)]
         #expect(streams(a) == [2], "nothing is known yet")
         try transfer(pairs[0])
@@ -160,7 +160,7 @@ import Testing
         defer { mesh.stop() }
         let a = try mesh.start("a") { $0.tunnelsUnderLossMax = 1 }
         _ = try mesh.start("b")
-        a.setLosses(8)
+        a.setLosses(20)
         let first = try pair(a)
         try transfer(first)
         let second = try pair(a)
@@ -172,7 +172,7 @@ import Testing
         defer { mesh.stop() }
         let a = try mesh.start("a") { $0.tunnelsMax = 4 }
         _ = try mesh.start("b")
-        a.setLosses(8)
+        a.setLosses(20)
         var pairs = [try pair(a)]
         try transfer(pairs[0])
         for _ in 0..<3 { pairs.append(try pair(a)) }
@@ -184,7 +184,7 @@ import Testing
         defer { mesh.stop() }
         let a = try mesh.start("a")
         let b = try mesh.start("b") { $0.tunnelsMax = 1 }
-        a.setLosses(8)
+        a.setLosses(20)
         var pairs = [try pair(a)]
         try transfer(pairs[0])
         for _ in 0..<3 { pairs.append(try pair(a)) }
@@ -219,6 +219,8 @@ import Testing
         try tunnel.send(HostileFrame.data(moved, Array("here".utf8), ends: false))
         #expect(try second.receiveText(4) == "here")
         #expect(a.report().tunnels.count == 1)
+        let timeout = UInt16(Reason.MESH_REASON_HANDSHAKE_TIMEOUT.rawValue)
+        #expect(a.report().counters.reasons[timeout] == 1, "no tunnel was tried beside the first")
         #expect(a.seenNow.unreachable.isEmpty && a.seenNow.opened.allSatisfy { $0.allowed })
         withExtendedLifetime(peer) {}
     }
@@ -230,7 +232,7 @@ import Testing
             $0.idleTunnelTimeoutMilliseconds = 300
         }
         _ = try mesh.start("b")
-        a.setLosses(8)
+        a.setLosses(20)
         let first = try pair(a)
         try transfer(first)
         first.client.close()
@@ -248,7 +250,7 @@ import Testing
         defer { mesh.stop() }
         let a = try mesh.start("a")
         _ = try mesh.start("b")
-        a.setLosses(8)
+        a.setLosses(20)
         let first = try pair(a)
         try transfer(first)
         var pairs = [first]

@@ -228,6 +228,25 @@ import Testing
         #expect(count(b, .MESH_REASON_CONNECT_REFUSED) == 3)
     }
 
+    /// It accepts, and resets before the handshake: 200 ms after the first failure, then twice as long each time.
+    @Test func aNodeThatDoesNotAnswerIsProbedMoreAndMoreRarely() throws {
+        defer { mesh.stop() }
+        let peer = TestSocket(timeoutSeconds: 1)
+        try peer.listen(SocketAddress(mesh.tunnelAddress("b"), mesh.tunnelPort))
+        let a = try mesh.start("a")
+        let client = try a.connect(to: SocketAddress(mesh.address("other"), 80))
+        var dials = 0
+        let end = time(nil) + 5
+        while time(nil) < end {
+            guard let dialled = try? peer.accept() else { continue }
+            dialled.reset()
+            dials += 1
+        }
+        #expect(client.errorAtEnd() == ECONNRESET)
+        #expect((3...8).contains(dials), "\(dials) in five seconds")
+        #expect(a.seenNow.unreachable.count == 1)
+    }
+
     @Test func tunnelsAreJudgedAgainWhenNumbersChange() throws {
         defer { mesh.stop() }
         let (a, b) = try both()

@@ -34,7 +34,7 @@ extension EndToEnd {
                 return try Lab.metric("a", metric) > before
             }
             #expect(isNoticed)
-            for number in 0..<10 { try Traffic.beginning("beside-\(number)", "download 4000000") }
+            for number in 0..<10 { try Traffic.beginning("beside-\(number)", "download 8000000") }
             var seen: [TunnelLine] = []
             let areSpread = try Shell.waits(20) {
                 seen = try tunnels()
