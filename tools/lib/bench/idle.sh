@@ -10,6 +10,7 @@ bench_idle_first() {
     bench_row rss_idle MiB - "$(bench_resident_kib proxy | bench_mib)" "$envoy"
     bench_row rss_idle_all MiB - "$(bench_resident_kib | bench_mib)" "$envoy"
     bench_idle_by_process
+    printf 'memory: node a BPF maps: %d KiB in the kernel\n' "$(bench_maps_kib)"
     bench_limits_begin
     lab_start idle-server b w2 python3 "$ROOT/tools/lib/bench/idle_connections.py" serve "$BENCH_IDLE_PORT"
     bench_idle_path culvert bench_resident_kib "$1"

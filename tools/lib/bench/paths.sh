@@ -263,7 +263,7 @@ CONF
 
 # --- where a load goes, and who pays
 
-# bench_load PATH COMMAND…: runs it on node a as what that path starts from; @WEB@, @BULK@, @IDLE@ are `host port`.
+# bench_load PATH COMMAND…: runs it on node a as what that path starts from.
 bench_load() {
     local path=$1 workload=none
     shift

@@ -45,21 +45,23 @@ scale_add_service() {
 }
 
 bench_scale() {
-    local workloads services load change quiet_p99 busy_p99 number=0 _
-    BENCH_SCALE=("workloads services policies load_cpu_ms load_ms proxy_cpu_ms change_cpu_ms change_ms meshd_MiB proxy_MiB p99_us p99_while_changing_us")
+    local workloads services load change quiet_p99 busy_p99 number=0 _ BENCH_SECONDS=$((BENCH_SECONDS * 2))
+    BENCH_SCALE=("workloads services policies load_cpu_ms load_ms load_proxy_cpu_ms change_cpu_ms change_ms change_proxy_cpu_ms meshd_MiB proxy_MiB p99_us p99_while_changing_us")
     for workloads in 100 1000 5000 10000; do
         services=$((workloads / 10)) number=$((number + 1))
         say "loads $workloads workloads, $services services, $services policies"
         load=$(scale_change scale_load "$workloads" "$services" "$services")
         wait_for 60 scale_holds "$services" "$workloads" || die "the resources are not in force: $(scale_status)"
         read -r _ quiet_p99 < <(probe_rate culvert 500)
-        (sleep $((BENCH_SECONDS / 2 + 1)) && scale_add_service "$((number + 100))") &
+        (sleep $((BENCH_SECONDS / 4)) && scale_add_service "$((number + 100))") &
         read -r _ busy_p99 < <(probe_rate culvert 500)
         wait $!
         change=$(scale_change scale_add_service "$number")
         # shellcheck disable=SC2086 # three numbers each
         set -- $load $change
-        BENCH_SCALE+=("$workloads $services $services $1 $3 $2 $4 $6 $(scale_rss meshd | bench_mib) $(scale_rss proxy | bench_mib) $quiet_p99 $busy_p99")
+        BENCH_SCALE+=("$workloads $services $services $1 $3 $2 $4 $6 $5 $(scale_rss meshd | bench_mib) $(scale_rss proxy | bench_mib) $quiet_p99 $busy_p99")
     done
     printf '%s\n' "${BENCH_SCALE[@]}" | column -t
+    rm -f "$LAB_STATE/a/resources/scale.yaml" "$LAB_STATE/a/resources/one.yaml"
+    sleep 3 # they are forgotten before anything else is measured
 }

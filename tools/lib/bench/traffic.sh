@@ -12,8 +12,10 @@ bench_traffic() {
     bench_asleep
     bench_rounds probe_requests "get_32 get_cpu_32" "$BENCH_PATHS" 32
     bench_rounds probe_requests "get_256 get_cpu_256" "$BENCH_PATHS" 256
+    if [ -z "$(bench_open_rate)" ] && bench_is_wanted "get_32_p50 get_32_p99 get_32_p99_beside_bulk"; then
+        BENCH_ONLY='' bench_rounds probe_requests "get_32 get_cpu_32" "$BENCH_PATHS" 32
+    fi
     rate=$(bench_open_rate)
-    : "${rate:=1000}"
     bench_awake
     bench_rounds probe_rate "get_32_p50 get_32_p99" "$BENCH_PATHS" "$rate"
     bench_asleep
@@ -26,7 +28,7 @@ bench_traffic() {
 
 bench_traffic_rows() {
     local row
-    [ -n "$BENCH_ONLY" ] || BENCH_NOTES+=("get_32_p50, get_32_p99: open loop at $1 requests/s, half of what the slower path can")
+    [ -z "$1" ] || BENCH_NOTES+=("get_32_p50, get_32_p99: open loop at $1 requests/s, half of what the slower path can")
     for row in bulk_1_down bulk_1_up bulk_8_down bulk_8_up; do bench_medians "$row" GB/s; done
     for row in bulk_cpu_1 bulk_cpu_8 bulk_cpu_1_up bulk_cpu_8_up; do bench_medians "$row" CPU-s/GB; done
     for row in get_1 get_32 get_256; do bench_medians "$row" requests/s; done
@@ -100,7 +102,7 @@ probe_rate() {
 # The same beside one bulk stream to the same node, at a tenth of the rate: what is left of the tunnel.
 bench_fairness() {
     bench_awake
-    bench_rounds probe_beside_bulk "get_32_p99_beside_bulk" "$BENCH_PATHS" "$(($1 / 10 + 1))"
+    bench_rounds probe_beside_bulk "get_32_p99_beside_bulk" "$BENCH_PATHS" "$((${1:-0} / 10 + 1))"
     bench_asleep
 }
 
@@ -112,7 +114,7 @@ probe_beside_bulk() {
     sleep 0.3
     read -r _ _ p99 < <(bench_load "$1" "$BENCH_BIN/load" rate "$(bench_host "$1" 16)" \
         "$(bench_port "$1" "$BENCH_WEB_PORT")" 32 "$2" "$BENCH_SECONDS")
-    wait "$bulk"
+    wait "$bulk" || return 1
     [ -n "${p99:-}" ] && echo "$p99"
 }
 
