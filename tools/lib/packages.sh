@@ -8,7 +8,8 @@ declare -A PACKAGES_FOR=(
     [check]="shellcheck clang-format jq"
     [guards]="valgrind binutils"
     [bench]="gcc libssl-dev haproxy python3 python3-venv wrk bpftool"
-    [lab]="gcc libc6-dev iproute2 procps util-linux openssl curl wrk nginx-light dnsmasq-base"
+    [lab]="iproute2 procps util-linux openssl curl wrk nginx-light dnsmasq-base"
+    [distance]="gcc libc6-dev"
     [demo]="iproute2 openssl curl tcpdump prometheus python3 python3-h2 bpftool"
     [e2e]="redis-server redis-tools postgresql postgresql-client iperf3 nghttp2-client nghttp2-server ethtool tcpdump prometheus
            python3 python3-h2 python3-venv openssh-client gcc libc6-dev podman runc busybox-static bind9-dnsutils musl-tools

@@ -103,13 +103,14 @@ guard_allocations() {
 }
 
 # guard_is_sharp UNIT MARGIN INSTRUCTIONS OURS ALLOCATIONS CALLS SETUP: a tenth more instructions or calls, one allocation more
-# for each unit (of those with more than a hundred, one in a hundred more) or one call more that sets up would break the limits. A limit with room for them is none.
+# for each unit (three, of those that make more than a hundred, which differ by one) or one call more that sets up would break
+# the limits. A limit with room for them is none.
 guard_is_sharp() {
     local more=$1.more counted=$GUARDS_DIRECTORY/$1 quantity dull=
     for quantity in instructions ours calls; do
         awk '{ printf "%.2f\n", $1 * 1.1 }' "$counted.$quantity" >"$counted.more.$quantity"
     done
-    awk '{ print $1 + ($1 > 100 * $2 ? $1 / 100 : $2), $2 }' "$counted.allocations" >"$counted.more.allocations"
+    awk '{ print $1 + ($1 > 100 * $2 ? 3 : 1) * $2, $2 }' "$counted.allocations" >"$counted.more.allocations"
     awk '{ print $1 + 1 }' "$counted.setup" >"$counted.more.setup"
     ! guard_within "$more" instructions "$3" "$2" >/dev/null || dull+=" instructions,"
     ! guard_within "$more" ours "$4" "$2" >/dev/null || dull+=" our own instructions,"
